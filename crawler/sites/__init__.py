@@ -1,0 +1,1 @@
+"""Definitions of gallery sites, one TOML file a site."""

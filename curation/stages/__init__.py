@@ -1,0 +1,1 @@
+"""One curation stage a file."""

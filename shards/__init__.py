@@ -1,0 +1,1 @@
+"""Curated photos become identity-grouped WebDataset shards, and shards become training batches."""

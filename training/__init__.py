@@ -1,0 +1,1 @@
+"""Shards become weights: one loop, two trainers."""

@@ -1,0 +1,80 @@
+"""Where everything lies on disk, and nothing else."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import WorkspaceError
+
+ENVIRONMENT = "BOLID_WORKSPACE"
+DEFAULT = Path("bolid-data")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder a project's files live in; properties are paths, none is created by asking for it."""
+
+    root: Path
+
+    @classmethod
+    def resolve(cls, given: Path | None = None) -> "Workspace":
+        """Return the workspace of `given`, else of `$BOLID_WORKSPACE`, else `./bolid-data`."""
+        return cls(given or Path(os.environ.get(ENVIRONMENT) or DEFAULT))
+
+    def required(self, path: Path, made_by: str) -> Path:
+        """Return `path` when it exists.
+
+        Raises:
+            WorkspaceError: it does not; the message names the command that makes it.
+        """
+        if not path.exists():
+            raise WorkspaceError(f"{path} does not exist; run first: {made_by}")
+        return path
+
+    @property
+    def frontier(self) -> Path:
+        """SQLite file with the state of every address of the crawl."""
+        return self.root / "crawl.sqlite"
+
+    @property
+    def images(self) -> Path:
+        """Folder of the original bytes, named by their sha256."""
+        return self.root / "images"
+
+    @property
+    def images_table(self) -> Path:
+        """Parquet with a row for each stored photo."""
+        return self.root / "images.parquet"
+
+    @property
+    def curation(self) -> Path:
+        """Folder of stage results."""
+        return self.root / "curation"
+
+    @property
+    def curated_table(self) -> Path:
+        """Parquet with a row for each photo and its verdict."""
+        return self.root / "curated.parquet"
+
+    @property
+    def report(self) -> Path:
+        """HTML report of the curation."""
+        return self.root / "report.html"
+
+    @property
+    def shards(self) -> Path:
+        """Folder of the packed dataset."""
+        return self.root / "shards"
+
+    @property
+    def runs(self) -> Path:
+        """Folder of the training runs."""
+        return self.root / "runs"
+
+    def image(self, sha256: str, extension: str) -> Path:
+        """Path of the photo with these bytes: `images/ab/<sha256>.<extension>`."""
+        return self.images / sha256[:2] / f"{sha256}.{extension}"
+
+    def run(self, name: str) -> Path:
+        """Folder of one training run."""
+        return self.runs / name
