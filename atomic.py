@@ -68,7 +68,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals (full, read-only, not permitted) into a WorkspaceError that says what to do."""
+    """Turn refusals of the system (disk full, read-only, not permitted) into a WorkspaceError that says what to do."""
     try:
         yield
     except OSError as error:

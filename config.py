@@ -30,7 +30,7 @@ def load_config(model: type[C], file: Path | None = None, overrides: Sequence[st
     """Build `model` from its defaults, then `file` (TOML), then `overrides` (`key=value`, dotted keys, TOML values).
 
     Raises:
-        ConfigError: the file is missing or no TOML, a key is unknown (the near match is named), a value is out of range.
+        ConfigError: the file is missing or no TOML, a key is unknown (the near match is named), a value is wrong.
     """
     values: dict[str, Any] = {}
     source = "the command line"

@@ -170,4 +170,6 @@ class _LineBar:
             )
             return
         of = "" if self._total is None else f"/{self._total:g}"
-        print(f"{self._description}: {self._done:g}{of} {self._unit} in {elapsed:.0f} s {note}".rstrip(), file=sys.stderr)
+        print(
+            f"{self._description}: {self._done:g}{of} {self._unit} in {elapsed:.0f} s {note}".rstrip(), file=sys.stderr
+        )

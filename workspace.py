@@ -8,6 +8,8 @@ from .errors import WorkspaceError
 
 ENVIRONMENT = "BOLID_WORKSPACE"
 DEFAULT = Path("bolid-data")
+EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg"}
+"""Pillow's name of a format -> file extension, where it is not the name in lower case."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ class Workspace:
     def image(self, sha256: str, extension: str) -> Path:
         """Path of the photo with these bytes: `images/ab/<sha256>.<extension>`."""
         return self.images / sha256[:2] / f"{sha256}.{extension}"
+
+    def photo(self, sha256: str, format_: str) -> Path:
+        """Path of the photo with these bytes, by Pillow's name of its format (`JPEG` -> `.jpg`)."""
+        return self.image(sha256, EXTENSIONS.get(format_, format_.lower()))
 
     def run(self, name: str) -> Path:
         """Folder of one training run."""

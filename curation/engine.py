@@ -1,0 +1,176 @@
+"""Maps stages over photos in worker processes, and keeps every result: the ledger.
+
+The ledger of a stage is the folder `curation/<stage>/<fingerprint>/` of Parquet parts, each written whole or not at
+all as soon as its batch is done; a killed run therefore loses at most the batches in flight, and the next run
+computes only what no part holds. A photo whose scoring fails is not in the ledger: it is tried again next time.
+"""
+
+import concurrent.futures
+import hashlib
+import multiprocessing
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .. import atomic, progress
+from .pixels import PhotoReader
+from .stage import Stage
+
+BATCH = 16
+"""Photos a batch: what a crash costs, and how many decoded photos a worker holds at most."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A photo to score: the bytes at `path` hash to `sha256`."""
+
+    sha256: str
+    path: str
+
+
+@dataclass
+class Scores:
+    """Scores of all stages: `table` has the column `sha256` and the columns of every stage, a row a scored photo."""
+
+    table: pa.Table
+    failed: dict[str, str] = field(default_factory=dict)
+    """sha256 -> error, for photos whose scoring failed; they have no row in `table`."""
+    computed: int = 0
+    """Photos for which at least one stage was computed now (not read from the ledger)."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    items: tuple[Item, ...]
+    stages: tuple[int, ...]
+
+
+def run_stages(stages: Sequence[Stage], items: Sequence[Item], ledger: Path, workers: int | None = None) -> Scores:
+    """Score `items` (unique by sha256) with all `stages`, reading from the ledger what it holds.
+
+    Args:
+        stages: picklable, not set up.
+        items: photos.
+        ledger: folder of all stages' results.
+        workers: processes; None = the machine's cores.
+    """
+    tables = [_read_ledger(ledger, stage) for stage in stages]
+    tasks = _missing(items, [set(table["sha256"].to_pylist()) for table in tables])
+    failed: dict[str, str] = {}
+    fresh: list[list[pa.RecordBatch]] = [[] for _ in stages]
+    missing = sum(len(task.items) for task in tasks)
+    with progress.bar("curate", total=missing, unit="photos") as bar:
+        for task, results in _execute(stages, tasks, workers or os.cpu_count() or 1, failed):
+            for index, batch in zip(task.stages, results, strict=True):
+                _write_part(ledger, stages[index], batch)
+                fresh[index].append(batch)
+            bar.advance(len(task.items))
+    merged = [
+        pa.concat_tables([old, pa.Table.from_batches(new, old.schema)]) for old, new in zip(tables, fresh, strict=True)
+    ]
+    return Scores(_join(merged, items, failed), failed, missing - len(failed))
+
+
+def _missing(items: Sequence[Item], known: Sequence[set[str]]) -> list[_Task]:
+    by_need: dict[tuple[int, ...], list[Item]] = defaultdict(list)
+    for item in items:
+        need = tuple(index for index, seen in enumerate(known) if item.sha256 not in seen)
+        if need:
+            by_need[need].append(item)
+    return [
+        _Task(tuple(group[start : start + BATCH]), need)
+        for need, group in by_need.items()
+        for start in range(0, len(group), BATCH)
+    ]
+
+
+def _execute(
+    stages: Sequence[Stage], tasks: Sequence[_Task], workers: int, failed: dict[str, str]
+) -> Iterator[tuple[_Task, list[pa.RecordBatch]]]:
+    """Yield finished tasks; a task that fails or kills its worker is tried again photo by photo, each on its own."""
+    suspects: list[_Task] = []
+    for task, results, error in _pooled(stages, tasks, min(workers, len(tasks))):
+        if results is not None:
+            yield task, results
+        elif len(task.items) == 1 and not isinstance(error, BrokenProcessPool):
+            failed[task.items[0].sha256] = f"{type(error).__name__}: {error}"
+        else:
+            suspects += [_Task((item,), task.stages) for item in task.items]
+    for suspect in suspects:
+        for task, results, error in _pooled(stages, [suspect], 1):
+            if results is not None:
+                yield task, results
+            else:
+                failed[task.items[0].sha256] = (
+                    "the worker process died"
+                    if isinstance(error, BrokenProcessPool)
+                    else f"{type(error).__name__}: {error}"
+                )
+
+
+def _pooled(
+    stages: Sequence[Stage], tasks: Sequence[_Task], workers: int
+) -> Iterator[tuple[_Task, list[pa.RecordBatch] | None, BaseException | None]]:
+    if not tasks:
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(list(stages),))
+    try:
+        futures = {pool.submit(_score, task): task for task in tasks}
+        for future in concurrent.futures.as_completed(futures):
+            error = future.exception()
+            yield futures[future], None if error else future.result(), error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker_stages: list[Stage] = []
+
+
+def _start_worker(stages: list[Stage]) -> None:
+    reader = PhotoReader(remembered=BATCH)
+    for stage in stages:
+        stage.setup(reader)
+    _worker_stages[:] = stages
+
+
+def _score(task: _Task) -> list[pa.RecordBatch]:
+    batch = pa.RecordBatch.from_pydict(
+        {"sha256": [item.sha256 for item in task.items], "path": [item.path for item in task.items]}
+    )
+    return [_worker_stages[index](batch) for index in task.stages]
+
+
+def _folder(ledger: Path, stage: Stage) -> Path:
+    return ledger / stage.key.name / stage.key.fingerprint
+
+
+def _read_ledger(ledger: Path, stage: Stage) -> pa.Table:
+    parts = sorted(_folder(ledger, stage).glob("part-*.parquet"))
+    tables = [pq.read_table(part, schema=stage.schema) for part in parts]
+    return pa.concat_tables([stage.schema.empty_table(), *tables])
+
+
+def _write_part(ledger: Path, stage: Stage, batch: pa.RecordBatch) -> None:
+    members = "".join(sorted(batch["sha256"].to_pylist()))
+    name = f"part-{hashlib.sha256(members.encode()).hexdigest()[:16]}.parquet"
+    with atomic.replacing(_folder(ledger, stage) / name) as temporary:
+        pq.write_table(pa.Table.from_batches([batch]), temporary)
+
+
+def _join(tables: Sequence[pa.Table], items: Sequence[Item], failed: dict[str, str]) -> pa.Table:
+    """Put the stages' columns side by side, one row for each scored item, in the order of `items`."""
+    order = [item.sha256 for item in items if item.sha256 not in failed]
+    joined = pa.table({"sha256": order})
+    for table in tables:
+        row_of = {sha256: row for row, sha256 in enumerate(table["sha256"].to_pylist())}
+        taken = table.take([row_of[sha256] for sha256 in order])
+        for name in table.column_names[1:]:
+            joined = joined.append_column(name, taken[name])
+    return joined
