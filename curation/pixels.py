@@ -1,4 +1,4 @@
-"""One decode feeds all stages: photos become upright sRGB pictures once, and stay at hand while their batch is scored."""
+"""One decode feeds all stages: photos become upright sRGB pictures once, kept at hand while their batch is scored."""
 
 import io
 import warnings
@@ -35,7 +35,7 @@ class PhotoReader:
         self._photos: OrderedDict[Path, DecodedPhoto] = OrderedDict()
 
     def read(self, path: Path) -> DecodedPhoto:
-        """Return the decoded photo; a photo that cannot be decoded is a `DecodedPhoto` with a defect, never an error."""
+        """Return the decoded photo; one that cannot be decoded has a defect, it is no error."""
         if path in self._photos:
             self._photos.move_to_end(path)
             return self._photos[path]

@@ -66,7 +66,7 @@ def sharpness(picture: Image.Image) -> float:
 def decide(
     defect: str | None, width: int | None, height: int | None, min_res: int, max_aspect: float
 ) -> Verdict | None:
-    """Reject a photo that does not decode, is under `min_res` px on its short side or longer than `max_aspect` times it."""
+    """Reject a photo that does not decode, is smaller than `min_res` px or longer than `max_aspect` sides."""
     if defect is not None:
         return Verdict("decode", defect)
     if width is None or height is None:

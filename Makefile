@@ -1,0 +1,50 @@
+# Everything here does its own set-up: Python >= 3.11, make and a package registry are all it needs.
+#   make demo     the whole road on this machine, no weights, no internet
+#   make test     the tests
+#   make check    format, lint, types, import layers, docs
+PYTHON ?= python3
+VENV   ?= .venv
+# Without a GPU the CPU build is enough; the pin keeps pip from choosing a build with gigabytes of CUDA where a
+# smaller one of this version is at hand. Override: make TORCH=torch
+TORCH  ?= torch==2.13.0
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test check format docs wheel clean help
+
+help:
+	@sed -n '1,4s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
+
+# Torch first: what the extras ask for is then already there.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("bolid needs Python 3.11 or newer, not %d.%d; try: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/bolid demo --keep demo-output
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	VENV=$(abspath $(VENV)) sh tests/types.sh
+	$(BIN)/lint-imports
+	$(BIN)/python docs/cli_reference.py --check
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)
+	$(BIN)/python docs/cli_reference.py
+
+wheel: $(STAMP)
+	$(BIN)/python -m build --wheel --outdir dist
+
+clean:
+	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

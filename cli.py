@@ -1,0 +1,208 @@
+"""The command line: options and help only; the work of each command is one call into a room.
+
+Rooms are imported inside the commands, so that `bolid --help` answers at once whatever is installed.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import __version__, progress
+from .errors import BolidError, MissingExtraError
+from .workspace import Workspace
+
+app = typer.Typer(
+    name="bolid",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Galleries of people's photos to identity-grouped shards to a body-and-face adapter for SDXL.",
+    epilog="Start here: `bolid demo` runs all of it on this machine, with no weights and no internet.",
+)
+train = typer.Typer(no_args_is_help=True, help="Train the Body-ID Encoder, then the adapter.")
+app.add_typer(train, name="train")
+
+EXTRA_OF = {
+    "torch": "train",
+    "diffusers": "train",
+    "transformers": "train",
+    "accelerate": "train",
+    "safetensors": "train",
+    "tensorboard": "train",
+    "ultralytics": "pose",
+    "insightface": "face",
+    "onnxruntime": "face",
+    "ray": "ray",
+    "c2pa": "c2pa",
+}
+"""Optional package -> the extra of bolid that brings it."""
+
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option("--workspace", "-w", help="Folder of all files; default: $BOLID_WORKSPACE, else ./bolid-data."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines for machines.")]
+ShardsOption = Annotated[Path | None, typer.Option("--shards", help="Folder of shards; default: the workspace's.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with the configuration.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="One key of the configuration, as key=value.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"bolid {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: `bolid crawl --contact you@example.org --identities 10 -w data`")
+def crawl(
+    start_url: Annotated[
+        str | None, typer.Argument(help="Address of a mirror or test server, instead of the site's own.")
+    ] = None,
+    site: Annotated[str, typer.Option(help="Name of a site definition, or a TOML file.")] = "theplace",
+    workspace: WorkspaceOption = None,
+    identities: Annotated[int | None, typer.Option(min=1, help="Stop after so many identities.")] = None,
+    min_res: Annotated[
+        int, typer.Option(min=1, help="Smallest short side, px; smaller photos are not fetched.")
+    ] = 1000,
+    min_photos: Annotated[int, typer.Option(min=0, help="Skip identities that announce fewer photos.")] = 100,
+    max_photos: Annotated[int, typer.Option(min=1, help="Most photos of an identity.")] = 500,
+    rate: Annotated[float, typer.Option(min=0.001, help="Requests a second to one host.")] = 2.0,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 8,
+    contact: Annotated[
+        str | None, typer.Option(help="Mail or web address in the User-Agent; a live crawl needs one.")
+    ] = None,
+    allow_private: Annotated[
+        list[str] | None, typer.Option(help="HOST:PORT of a private or loopback server that may be crawled.")
+    ] = None,
+    max_bytes: Annotated[str, typer.Option(help="Largest photo, bytes or with K, M, G.")] = "64M",
+    json_lines: JsonOption = False,
+) -> None:
+    """Fetch photo sets, one identity a set, politely; run it again to go on where it stopped."""
+    progress.use_json_lines(json_lines)
+    from .config import validate
+    from .crawler import crawl as room
+
+    options = {
+        "start_url": start_url,
+        "site": site,
+        "identities": identities,
+        "min_res": min_res,
+        "min_photos": min_photos,
+        "max_photos": max_photos,
+        "rate": rate,
+        "concurrency": concurrency,
+        "contact": contact,
+        "allow_private": tuple(allow_private or ()),
+        "max_bytes": _bytes(max_bytes),
+    }
+    room.crawl(Workspace.resolve(workspace), validate(room.CrawlOptions, options, "bolid crawl"))
+
+
+@app.command(epilog="Example: `bolid curate --min-res 1000 -w data`, then open `data/report.html`")
+def curate(
+    workspace: WorkspaceOption = None,
+    min_res: Annotated[int, typer.Option(min=1, help="Smallest short side, px.")] = 1000,
+    min_photos: Annotated[int, typer.Option(min=1, help="Reject identities with fewer photos left.")] = 20,
+    near_duplicate: Annotated[
+        int, typer.Option(min=0, max=64, help="Most differing bits of 64 between near duplicates.")
+    ] = 4,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """Judge every photo: kept, or rejected with the reason; changing a threshold computes nothing again."""
+    progress.use_json_lines(json_lines)
+    from .curation import run as room
+
+    where = Workspace.resolve(workspace)
+    config = room.CurateConfig(min_res=min_res, min_photos=min_photos, near_duplicate=near_duplicate)
+    room.tell(room.curate(where, config, workers), where)
+
+
+@app.command(epilog="Example: `bolid pack -w data --split 0.9,0.05,0.05`")
+def pack(
+    workspace: WorkspaceOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the shards; default: the workspace's.")] = None,
+    shard_size: Annotated[str, typer.Option(help="Bytes a shard, or with K, M, G.")] = "512M",
+    split: Annotated[str, typer.Option(help="Shares of identities for train, val and test.")] = "0.9,0.05,0.05",
+    max_side: Annotated[int | None, typer.Option(min=64, help="Scale photos down to this long side, px.")] = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """Pack the kept photos into identity-grouped WebDataset shards."""
+    progress.use_json_lines(json_lines)
+    from .config import validate
+    from .shards import writer as room
+
+    options = {"shard_size": _bytes(shard_size), "split": _shares(split), "max_side": max_side}
+    room.pack(Workspace.resolve(workspace), validate(room.PackConfig, options, "bolid pack"), out)
+
+
+@app.command(epilog="Example: `bolid demo --identities 8 --photos 24 --keep demo-output`")
+def demo(
+    identities: Annotated[int, typer.Option(min=1, help="Galleries of the site.")] = 8,
+    photos: Annotated[int, typer.Option(min=6, help="Photos a gallery offers, dirt included.")] = 24,
+    keep: Annotated[Path | None, typer.Option(help="Keep all files in this folder (else a temporary one).")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same people.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the site; 0 takes a free one.")] = 0,
+) -> None:
+    """Run the whole road on this machine: a gallery site on loopback, crawled, curated, packed, trained on, measured."""
+    from .demo import run as room
+
+    room.demo(room.DemoOptions(identities, photos, keep, seed, port))
+
+
+def _bytes(text: str) -> int:
+    """Read a number of bytes with an optional binary suffix, such as 64M."""
+    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    number, unit = (text[:-1], text[-1:].upper()) if text[-1:].upper() in units else (text, "")
+    try:
+        size = int(float(number) * units.get(unit, 1))
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise typer.BadParameter(f"'{text}' is not a size; write it like 64M or 512K")
+    return size
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(share) for share in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not a split; write it like 0.9,0.05,0.05") from None
+
+
+def main() -> None:
+    """Run the command line; a BolidError is one message and its exit code, a bug shows its traceback."""
+    try:
+        app()
+    except BolidError as error:
+        _fail(error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA_OF:
+            raise
+        _fail(MissingExtraError(package, EXTRA_OF[package]))
+
+
+def _fail(error: BolidError) -> None:
+    if progress.json_lines():
+        progress.result("error", error=type(error).__name__, text=str(error), exit_code=error.exit_code)
+    else:
+        print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
