@@ -157,7 +157,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same people.")] = 0,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the site; 0 takes a free one.")] = 0,
 ) -> None:
-    """Run the whole road on this machine: a gallery site on loopback, crawled, curated, packed, trained on, measured."""
+    """Run the whole road on this machine: a site on loopback, crawled, curated, packed, trained on, measured."""
     from .demo import run as room
 
     room.demo(room.DemoOptions(identities, photos, keep, seed, port))

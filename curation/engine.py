@@ -7,7 +7,6 @@ computes only what no part holds. A photo whose scoring fails is not in the ledg
 
 import concurrent.futures
 import hashlib
-import multiprocessing
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import atomic, progress
+from ..processes import worker_pool
 from .pixels import PhotoReader
 from .stage import Stage
 
@@ -119,8 +119,7 @@ def _pooled(
 ) -> Iterator[tuple[_Task, list[pa.RecordBatch] | None, BaseException | None]]:
     if not tasks:
         return
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(list(stages),))
+    pool = worker_pool(workers, initializer=_start_worker, initargs=(list(stages),))
     try:
         futures = {pool.submit(_score, task): task for task in tasks}
         for future in concurrent.futures.as_completed(futures):

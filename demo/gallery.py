@@ -8,9 +8,8 @@ import dataclasses
 import hashlib
 import io
 import json
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +19,7 @@ from PIL import Image, ImageFilter
 
 from .. import atomic, progress
 from ..errors import UsageError
+from ..processes import worker_pool
 from . import people
 
 TRUTH_FILE = "truth.json"
@@ -120,7 +120,7 @@ def build(folder: Path, identities: int, photos: int, seed: int, workers: int | 
     offers: list[Offer] = []
     with (
         progress.bar("render the gallery site", total=len(planned), unit="photos") as bar,
-        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=ignore_interrupts) as pool,
+        worker_pool(workers) as pool,
     ):
         for batch in (originals, copies):  # a copy reads its original
             futures = [pool.submit(_make, folder, offer, seed) for offer in batch]
@@ -154,13 +154,6 @@ def plan(identity: int, photos: int, seed: int) -> list[Offer]:
         file = f"{person.slug}/{number:04d}.jpg"
         offers.append(Offer(identity, person.slug, person.name, number, Kind(kind), file, source))
     return offers
-
-
-def ignore_interrupts() -> None:
-    """Let Ctrl-C end the parent only; it ends its workers itself, without a page of tracebacks."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _read_truth(folder: Path, wanted: dict[str, int]) -> list[Offer] | None:

@@ -1,0 +1,133 @@
+"""`bolid demo`: the whole road, each step the public command that a user would type, and a table of what came out."""
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import atomic, progress
+from ..errors import BolidError
+from ..workspace import Workspace
+from . import gallery, outcome, site
+
+STOP_GRACE_S = 10.0
+"""How long a command may take to end after Ctrl-C before it is killed."""
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Options of `bolid demo`; `keep` None means a temporary folder that is removed at the end."""
+
+    identities: int = 8
+    photos: int = 24
+    keep: Path | None = None
+    seed: int = 0
+    port: int = 0
+
+
+class CommandFailed(BolidError):
+    """A command of the demo returned non-zero; the demo returns the same code."""
+
+    def __init__(self, command: str, code: int) -> None:
+        super().__init__(f"the demo stopped: `{command}` returned {code}; what it wrote above says why")
+        self.exit_code = code
+
+
+def demo(options: DemoOptions) -> None:
+    """Run the demo and print its table.
+
+    Raises:
+        UsageError: too few identities or photos.
+        CommandFailed: a step failed.
+        WorkspaceError: the folder is in use by another demo or cannot be written.
+    """
+    begun = time.monotonic()
+    with _folder(options) as folder, atomic.locked(folder / "demo.lock", f"the demo in {folder}"):
+        offers = gallery.build(folder / "site", options.identities, options.photos, options.seed)
+        data = folder / "data"
+        shutil.rmtree(data, ignore_errors=True)  # a demo shows the road from its beginning
+        with site.serving(site.GallerySite(offers, folder / "site"), options.port) as address:
+            crawl, *rest = commands(address, data, options)
+            _run(crawl)
+        for command in rest:
+            _run(command)
+        outcome.show(offers, Workspace(data), time.monotonic() - begun, kept=options.keep is not None)
+
+
+def commands(address: str, data: Path, options: DemoOptions) -> list[list[str]]:
+    """Return the commands of the demo, each as words after `bolid`."""
+    host = address.removeprefix("http://")
+    where = ["-w", str(data)]
+    shards = ["--shards", str(data / "shards")]
+    prompt = "a photo of a person standing in a red shirt and blue trousers"
+    return [
+        ["crawl", address, "--allow-private", host, "--min-photos", "6", "--rate", "1000", *where],
+        ["curate", "--min-res", "1000", "--min-photos", "3", *where],
+        ["pack", "--split", "0.75,0.25,0", *where],
+        ["train", "vae", *shards, "--run", "vae", *_settings(VAE_SETTINGS), *where],
+        ["train", "adapter", *shards, "--body", "vae", "--base", "random-tiny", *_settings(ADAPTER_SETTINGS), *where],
+        ["generate", prompt, "--identity", "0", "--count", "2", *where],
+        ["eval", *shards, *where],
+    ]
+
+
+VAE_SETTINGS = {"loop.steps": "150"}
+ADAPTER_SETTINGS = {"loop.steps": "100"}
+
+
+def _settings(values: dict[str, str]) -> list[str]:
+    return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+
+
+@contextlib.contextmanager
+def _folder(options: DemoOptions) -> Iterator[Path]:
+    if options.keep is not None:
+        with atomic.storage_errors(options.keep):
+            options.keep.mkdir(parents=True, exist_ok=True)
+        yield options.keep
+        return
+    with tempfile.TemporaryDirectory(prefix="bolid-demo-") as name:
+        yield Path(name)
+
+
+def _run(words: list[str]) -> None:
+    shown = shlex.join(["bolid", *words])
+    progress.say(f"\n$ {shown}")
+    begun = time.monotonic()
+    # Ctrl-C is not sent to the command by the terminal (own group) but by _stop, so that it arrives exactly once.
+    process = subprocess.Popen([sys.executable, "-m", "bolid.cli", *words], start_new_session=True)
+    try:
+        code = process.wait()
+    except BaseException:
+        _stop(process)
+        raise
+    if code:
+        raise CommandFailed(shown, code)
+    progress.say(f"({time.monotonic() - begun:.0f} s)")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a command and everything that it started: first by asking, then by force."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_GRACE_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # workers that outlived their parent
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Read a JSON object from a file."""
+    content = json.loads(path.read_text("utf-8"))
+    assert isinstance(content, dict)
+    return content

@@ -1,0 +1,76 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bolid.curation import pixels
+from PIL import Image
+
+
+def encoded(image: Image.Image, format_: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+def test_a_whole_photo_has_no_defect(format_: str):
+    photo = pixels.decode(encoded(noise(60, 40), format_))
+    assert photo.defect is None
+    assert photo.picture is not None
+    assert (photo.picture.size, photo.picture.mode) == ((60, 40), "RGB")
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG"])
+def test_a_truncated_photo_is_corrupt(format_: str):
+    data = encoded(noise(200, 200), format_)
+    assert pixels.decode(data[: len(data) // 2]).defect == "corrupt"
+
+
+def test_other_bytes_are_no_image():
+    assert pixels.decode(b"<html>not here</html>").defect == "not_an_image"
+    assert pixels.decode(b"").defect == "not_an_image"
+
+
+def test_animations_are_named():
+    frames = [noise(20, 20), Image.new("RGB", (20, 20), "red")]
+    assert pixels.decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])).defect == "animated"
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 99)
+    assert pixels.decode(encoded(noise(10, 10), "PNG")).defect == "decompression_bomb"
+    assert pixels.decode(encoded(noise(9, 11), "PNG")).defect is None
+
+
+def test_pictures_come_upright():
+    left_right = Image.fromarray(np.array([[[255, 0, 0], [0, 0, 255]]], dtype=np.uint8)).resize((80, 40), 0)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
+    photo = pixels.decode(encoded(left_right, "JPEG", exif=exif, quality=95))
+    assert photo.picture is not None
+    assert photo.picture.size == (40, 80)
+    assert photo.picture.getpixel((20, 10))[0] > 200  # red on top
+    assert photo.picture.getpixel((20, 70))[2] > 200
+
+
+def test_transparency_is_laid_on_white():
+    photo = pixels.decode(encoded(Image.new("RGBA", (8, 8), (255, 0, 0, 0)), "PNG"))
+    assert photo.picture is not None
+    assert photo.picture.getpixel((4, 4)) == (255, 255, 255)
+
+
+def test_a_photo_is_read_once_while_it_is_remembered(tmp_path: Path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(noise(10, 10), "PNG"))
+    reader = pixels.PhotoReader(remembered=1)
+    first = reader.read(path)
+    path.write_bytes(b"changed")
+    assert reader.read(path) is first
+    (tmp_path / "b.png").write_bytes(encoded(noise(10, 10), "PNG"))
+    reader.read(tmp_path / "b.png")
+    assert reader.read(path).defect == "not_an_image"
