@@ -5,11 +5,11 @@ Rooms are imported inside the commands, so that `bolid --help` answers at once w
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from . import __version__, progress
+from . import __version__, progress, summaries
 from .errors import BolidError, MissingExtraError
 from .workspace import Workspace
 
@@ -108,7 +108,8 @@ def crawl(
         "allow_private": tuple(allow_private or ()),
         "max_bytes": _bytes(max_bytes),
     }
-    room.crawl(Workspace.resolve(workspace), validate(room.CrawlOptions, options, "bolid crawl"))
+    where = Workspace.resolve(workspace)
+    summaries.crawl(room.crawl(where, validate(room.CrawlOptions, options, "bolid crawl")), where)
 
 
 @app.command(epilog="Example: `bolid curate --min-res 1000 -w data`, then open `data/report.html`")
@@ -128,7 +129,7 @@ def curate(
 
     where = Workspace.resolve(workspace)
     config = room.CurateConfig(min_res=min_res, min_photos=min_photos, near_duplicate=near_duplicate)
-    room.tell(room.curate(where, config, workers), where)
+    summaries.curation(room.curate(where, config, workers), where)
 
 
 @app.command(epilog="Example: `bolid pack -w data --split 0.9,0.05,0.05`")
@@ -146,7 +147,131 @@ def pack(
     from .shards import writer as room
 
     options = {"shard_size": _bytes(shard_size), "split": _shares(split), "max_side": max_side}
-    room.pack(Workspace.resolve(workspace), validate(room.PackConfig, options, "bolid pack"), out)
+    summaries.pack(room.pack(Workspace.resolve(workspace), validate(room.PackConfig, options, "bolid pack"), out))
+
+
+@train.command("vae", epilog="Example: `bolid train vae --shards data/shards --run vae --set loop.steps=20000`")
+def train_vae(
+    shards: ShardsOption = None,
+    run: Annotated[str, typer.Option(help="Name of the run, a folder under runs/.")] = "vae",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    resume: ResumeOption = False,
+    workspace: WorkspaceOption = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """Train the Body-ID Encoder: many views of a person to one latent of the body, and the bank of identities."""
+    progress.use_json_lines(json_lines)
+    from .config import load_config
+    from .training import vae as room
+    from .training.vae_config import VaeConfig
+
+    where = Workspace.resolve(workspace)
+    resolved = load_config(VaeConfig, config, set_ or ())
+    summaries.run(room.train_vae(_shards(shards, where), where.run(run), resolved, resume))
+
+
+@train.command("adapter", epilog="Example: `bolid train adapter --shards data/shards --body vae --run adapter`")
+def train_adapter(
+    shards: ShardsOption = None,
+    body: Annotated[str, typer.Option(help="Run that trained the body encoder, or a folder with its weights.")] = "vae",
+    base: Annotated[
+        str | None, typer.Option(help="SDXL base: a hub name in the local cache, a folder, or random-tiny.")
+    ] = None,
+    baseline: Annotated[
+        Literal["none", "ip-adapter"], typer.Option(help="ip-adapter: train without the body branch, for comparison.")
+    ] = "none",
+    run: Annotated[str, typer.Option(help="Name of the run, a folder under runs/.")] = "adapter",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    resume: ResumeOption = False,
+    workspace: WorkspaceOption = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """Train the Body-Condition Module: face and body branches on a frozen SDXL."""
+    progress.use_json_lines(json_lines)
+    from .config import load_config
+    from .training import adapter as room
+    from .training.adapter_config import AdapterConfig
+
+    where = Workspace.resolve(workspace)
+    given = [f"body={body}"] + ([f"base={base}"] if base else []) + [f"baseline={baseline}"]
+    resolved = load_config(AdapterConfig, config, [*given, *(set_ or ())])
+    folder = _shards(shards, where)
+    summaries.run(room.train_adapter(folder, where.run(run), resolved, where.export(resolved.body), resume))
+
+
+@app.command(epilog='Example: `bolid generate "a person on a beach" --identity 3 --lambda-body 0.8`')
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
+    run: Annotated[
+        str, typer.Option(help="Adapter run, or a folder with its weights; none: the base alone.")
+    ] = "adapter",
+    body: Annotated[str, typer.Option(help="Run of the body encoder, or a folder with its weights.")] = "vae",
+    identity: Annotated[str | None, typer.Option(help="Name or number of a stored identity.")] = None,
+    photo: Annotated[list[Path] | None, typer.Option(help="Photo of one person; may be given several times.")] = None,
+    face: Annotated[Path | None, typer.Option(help=".npy file with a face embedding.")] = None,
+    base: Annotated[str | None, typer.Option(help="SDXL base; default: the one the adapter was trained on.")] = None,
+    lambda_face: Annotated[float, typer.Option(help="Weight of the face branch; 0 is off.")] = 1.0,
+    lambda_body: Annotated[float, typer.Option(help="Weight of the body branch; 0 is off.")] = 1.0,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps.")] = 4,
+    guidance: Annotated[float, typer.Option(min=0, help="Above 1: the full scheduler with guidance.")] = 0.0,
+    size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT, px; default: what the adapter was trained at.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first picture; each further one adds 1.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Pictures.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder of the pictures; default: the workspace's.")] = None,
+    workspace: WorkspaceOption = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """Make pictures of a person: body and face from a stored identity or photos, or from nothing but the text."""
+    progress.use_json_lines(json_lines)
+    from .config import validate
+    from .generation import conditions
+    from .generation import pipeline as room
+    from .generation.config import GenerateConfig
+
+    where = Workspace.resolve(workspace)
+    options = {"lambda_face": lambda_face, "lambda_body": lambda_body, "steps": steps, "guidance": guidance}
+    options |= {"seed": seed, "count": count, **_size(size)}
+    encoder = where.export(body) if identity is not None or photo else None
+    person = conditions.Person(run=encoder, identity=identity, photos=tuple(photo or ()), face=face)
+    made = room.generate(
+        prompt,
+        out or where.pictures,
+        base=base,
+        adapter=None if run == "none" else where.export(run),
+        person=person,
+        config=validate(GenerateConfig, options, "bolid generate"),
+    )
+    summaries.pictures(made)
+
+
+@app.command("eval", epilog="Example: `bolid eval --shards data/shards --body vae --run adapter`")
+def evaluate(
+    shards: ShardsOption = None,
+    body: Annotated[str, typer.Option(help="Run of the body encoder, or a folder with its weights.")] = "vae",
+    run: Annotated[
+        str, typer.Option(help="Adapter run, or a folder with its weights; none: the encoder alone.")
+    ] = "adapter",
+    out: Annotated[Path | None, typer.Option(help="Folder of figures and report; default: the workspace's.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    workspace: WorkspaceOption = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """Measure on held-out people, each figure with the network that measured it."""
+    progress.use_json_lines(json_lines)
+    from .config import load_config
+    from .evaluation import run as room
+    from .evaluation.config import EvalConfig
+
+    where = Workspace.resolve(workspace)
+    resolved = load_config(EvalConfig, config, set_ or ())
+    folder = out or where.evaluation
+    adapter = None if run == "none" else where.export(run)
+    summaries.figures(room.evaluate(_shards(shards, where), where.export(body), adapter, folder, resolved), folder)
 
 
 @app.command(epilog="Example: `bolid demo --identities 8 --photos 24 --keep demo-output`")
@@ -174,6 +299,19 @@ def _bytes(text: str) -> int:
     if size < 1:
         raise typer.BadParameter(f"'{text}' is not a size; write it like 64M or 512K")
     return size
+
+
+def _shards(given: Path | None, workspace: Workspace) -> Path:
+    return given or workspace.required(workspace.shards, f"bolid pack -w {workspace.root}")
+
+
+def _size(text: str | None) -> dict[str, int]:
+    if text is None:
+        return {}
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise typer.BadParameter(f"'{text}' is not a size; write it like 1024x1024")
+    return {"width": int(width), "height": int(height)}
 
 
 def _shares(text: str) -> tuple[float, ...]:

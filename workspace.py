@@ -73,6 +73,16 @@ class Workspace:
         """Folder of the training runs."""
         return self.root / "runs"
 
+    @property
+    def pictures(self) -> Path:
+        """Folder of generated pictures."""
+        return self.root / "pictures"
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder of figures and their report."""
+        return self.root / "evaluation"
+
     def image(self, sha256: str, extension: str) -> Path:
         """Path of the photo with these bytes: `images/ab/<sha256>.<extension>`."""
         return self.images / sha256[:2] / f"{sha256}.{extension}"
@@ -84,3 +94,19 @@ class Workspace:
     def run(self, name: str) -> Path:
         """Folder of one training run."""
         return self.runs / name
+
+    def export(self, run: str) -> Path:
+        """Folder of a run's exported weights, by the run's name or by the path of a run or of the weights themselves.
+
+        Raises:
+            WorkspaceError: there is none; the message names the command that makes it.
+        """
+        candidates = [self.run(run) / "export"]
+        if os.sep in run or Path(run).exists():
+            candidates = [Path(run) / "export", Path(run)]
+        for folder in candidates:
+            if any(folder.glob("*.safetensors")):
+                return folder
+        raise WorkspaceError(
+            f"{candidates[0]} holds no weights; train the run first: bolid train vae|adapter --run {run}"
+        )

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from .. import atomic, progress
+from .. import atomic
 from ..config import Config, write_config
 from ..errors import AccountingError, DataError
 from ..workspace import Workspace
@@ -225,19 +225,3 @@ def _verdict_row(outcome: Outcome) -> dict[str, object]:
         "error": outcome.error,
         "shared_with": list(outcome.shared_with),
     }
-
-
-def tell(summary: CurationSummary, workspace: Workspace) -> None:
-    """Print the summary as a table and the paths of what was written."""
-    rows: list[tuple[str, object]] = [("offered", summary.offered), ("kept", summary.kept)]
-    rows += [(f"rejected {reason}", count) for reason, count in summary.rejected.items()]
-    rows += [("failed (tried again next time)", summary.failed), ("identities kept", summary.identities)]
-    rows += [("scored now (the rest came from the ledger)", summary.computed)]
-    progress.table("Curation", ("", "photos"), rows, event="curation")
-    progress.result(
-        "curated",
-        f"{workspace.curated_table}\n{workspace.report}",
-        table=str(workspace.curated_table),
-        report=str(workspace.report),
-        seconds=round(summary.seconds, 2),
-    )
