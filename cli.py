@@ -3,6 +3,7 @@
 Rooms are imported inside the commands, so that `bolid --help` answers at once whatever is installed.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -174,13 +175,16 @@ def train_vae(
 @train.command("adapter", epilog="Example: `bolid train adapter --shards data/shards --body vae --run adapter`")
 def train_adapter(
     shards: ShardsOption = None,
-    body: Annotated[str, typer.Option(help="Run that trained the body encoder, or a folder with its weights.")] = "vae",
+    body: Annotated[
+        str | None, typer.Option(help="Run that trained the body encoder, or a folder with its weights. [default: vae]")
+    ] = None,
     base: Annotated[
         str | None, typer.Option(help="SDXL base: a hub name in the local cache, a folder, or random-tiny.")
     ] = None,
     baseline: Annotated[
-        Literal["none", "ip-adapter"], typer.Option(help="ip-adapter: train without the body branch, for comparison.")
-    ] = "none",
+        Literal["none", "ip-adapter"] | None,
+        typer.Option(help="ip-adapter: train without the body branch, for comparison. [default: none]"),
+    ] = None,
     run: Annotated[str, typer.Option(help="Name of the run, a folder under runs/.")] = "adapter",
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -195,7 +199,8 @@ def train_adapter(
     from .training.adapter_config import AdapterConfig
 
     where = Workspace.resolve(workspace)
-    given = [f"body={body}"] + ([f"base={base}"] if base else []) + [f"baseline={baseline}"]
+    options = {"body": body, "base": base, "baseline": baseline}
+    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     resolved = load_config(AdapterConfig, config, [*given, *(set_ or ())])
     folder = _shards(shards, where)
     summaries.run(room.train_adapter(folder, where.run(run), resolved, where.export(resolved.body), resume))
