@@ -147,7 +147,7 @@ class _ServerThread(threading.Thread):
         super().__init__(name="gallery-site", daemon=True)
         self._site, self._port = site, port
         self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
+        self._listening = threading.Event()
         self._address = ""
         self._error: OSError | None = None
 
@@ -160,17 +160,17 @@ class _ServerThread(threading.Thread):
             self._loop.run_until_complete(listener.start())
             host, port = runner.addresses[0][:2]
             self._address = f"http://{host}:{port}"
-            self._started.set()
+            self._listening.set()
             self._loop.run_forever()
         except OSError as error:
             self._error = error
-            self._started.set()
+            self._listening.set()
         finally:
             self._loop.run_until_complete(runner.cleanup())
             self._loop.close()
 
     def address(self) -> str:
-        self._started.wait(START_TIMEOUT_S)
+        self._listening.wait(START_TIMEOUT_S)
         if not self._address:
             raise SiteError(f"the demo site cannot listen on port {self._port}: {self._error}; choose another or 0")
         return self._address

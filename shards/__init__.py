@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .dataset import IdentityDataset, collate
+    from .drawing import show, tell_shown
     from .index import find_rows, read_index, read_manifest
     from .options import PackConfig, parse_bytes
+    from .report import SplitStats, stats, tell_pack, tell_stats
     from .sampler import Draw, IdentityBatchSampler
     from .streaming import stream
     from .verification import Problem, require_sound, verify
@@ -19,6 +21,7 @@ __all__ = [
     "PackConfig",
     "PackSummary",
     "Problem",
+    "SplitStats",
     "collate",
     "find_rows",
     "pack",
@@ -26,14 +29,21 @@ __all__ = [
     "read_index",
     "read_manifest",
     "require_sound",
+    "show",
+    "stats",
     "stream",
+    "tell_pack",
+    "tell_shown",
+    "tell_stats",
     "verify",
 ]
 
 _HOMES = {
     "dataset": ("IdentityDataset", "collate"),
+    "drawing": ("show", "tell_shown"),
     "index": ("find_rows", "read_index", "read_manifest"),
     "options": ("PackConfig", "parse_bytes"),
+    "report": ("SplitStats", "stats", "tell_pack", "tell_stats"),
     "sampler": ("Draw", "IdentityBatchSampler"),
     "streaming": ("stream",),
     "verification": ("Problem", "require_sound", "verify"),

@@ -1,0 +1,142 @@
+"""What is known of each host while a crawl runs: its robots.txt, its pace, its pauses; kept in the frontier.
+
+This is the gate before every request. The pace and the pauses of a host outlive the process, so that a host
+that asked for less is not surprised by a restart.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+
+from .address import origin
+from .fetch import Fetcher
+from .frontier import Frontier, HostRow
+from .outcome import ROBOTS, Failure, Postponed, Rejection
+from .politeness import Pace
+from .robots import CACHE_S, MAX_BYTES, Robots
+
+
+@dataclass
+class _Host:
+    row: HostRow
+    pace: Pace
+    robots: Robots | None = None
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Hosts:
+    """The gate of a crawl (see `fetch.Gate`).
+
+    Args:
+        frontier: where hosts are remembered.
+        rate: requests per second and host when all is well.
+        patience_s: longest pause in seconds that this run waits for.
+        again_s: seconds after which an unreachable robots.txt is asked for again.
+    """
+
+    def __init__(self, frontier: Frontier, rate: float, patience_s: float, again_s: float) -> None:
+        self._frontier, self._rate, self._patience_s, self._again_s = frontier, rate, patience_s, again_s
+        self._known: dict[str, _Host] = {}
+        self.fetcher: Fetcher | None = None
+
+    async def admit(self, url: str) -> None:
+        """Wait until `url` may be asked for.
+
+        Raises:
+            Rejection: robots.txt refuses it (`robots`).
+            Failure: robots.txt cannot be read now (`robots_unavailable`).
+            Postponed: the host rests for longer than this run waits.
+        """
+        robots = await self.robots(origin(url))
+        if not robots.allows(url):
+            if robots.unavailable:
+                raise Failure("robots_unavailable", f"{origin(url)}/robots.txt answered {robots.status or 'nothing'}")
+            raise Rejection(ROBOTS, detail=f"refused by {origin(url)}/robots.txt")
+        await self._turn(self._host(origin(url)))
+
+    def answered(self, url: str, status: int, asked_at: float, pause: float | None) -> None:
+        """Take the status of an answer into account: slower after 429 and 503, slowly faster after good ones."""
+        host = self._host(origin(url))
+        now = time.monotonic()
+        if status in (429, 503):
+            host.pace.overloaded(asked_at, now, pause)
+            resume_at = time.time() + max(0.0, host.pace.resume_at - now)
+            host.row = replace(host.row, rate=host.pace.rate, resume_at=resume_at)
+            self._frontier.remember(host.row)
+        elif status < 400:
+            host.pace.good()
+
+    def resumes_in(self, host: str) -> float:
+        """Return the seconds for which a host still rests."""
+        return max(0.0, self._host(host).pace.resume_at - time.monotonic())
+
+    def pace(self, host: str) -> Pace:
+        """Return the pace of a host (scheme, name, port), as an earlier run left it."""
+        return self._host(host).pace
+
+    def decision(self, url: str) -> str:
+        """Return the words for the column `robots` of an address that was admitted."""
+        robots = self._host(origin(url)).robots
+        return robots.decision if robots else ""
+
+    def remember(self) -> None:
+        """Keep the rates of all hosts for the next run."""
+        for host in self._known.values():
+            slowed = host.pace.rate if host.pace.rate < host.pace.nominal else None
+            if slowed != host.row.rate:
+                host.row = replace(host.row, rate=slowed)
+                self._frontier.remember(host.row)
+
+    async def robots(self, host: str) -> Robots:
+        """Return the robots.txt of a host, at most a day old."""
+        known = self._host(host)
+        async with known.asking:
+            age = abs(time.time() - known.row.robots_at)
+            if known.robots is None and known.row.robots_status is not None and age < CACHE_S:
+                self._adopt(known, Robots(known.row.robots_status, known.row.robots_body))
+            if known.robots is None or age >= (self._again_s if known.robots.unavailable else CACHE_S):
+                robots = await self._fetch(known)
+                known.row = replace(
+                    known.row, robots_status=robots.status, robots_body=robots.body, robots_at=time.time()
+                )
+                self._frontier.remember(known.row)
+                self._adopt(known, robots)
+                return robots
+            return known.robots
+
+    async def _fetch(self, known: _Host) -> Robots:
+        if self.fetcher is None:
+            raise RuntimeError("the gate has no fetcher yet")
+        await self._turn(known)
+        try:
+            async with self.fetcher.open(f"{known.row.host}/robots.txt", {}, admit=False) as answer:
+                if answer.status != 200:
+                    return Robots(answer.status)
+                return Robots(200, await answer.prefix(MAX_BYTES))
+        except Failure:
+            return Robots(0)
+        except Rejection as why:
+            # Five redirects or a redirect to nowhere count as a missing file (RFC 9309, 2.3.1.2).
+            if why.reason in ("too_many_redirects", "bad_redirect"):
+                return Robots(404)
+            raise
+
+    def _adopt(self, known: _Host, robots: Robots) -> None:
+        known.robots = robots
+        if robots.delay is not None:
+            known.pace.limit(robots.delay)
+
+    async def _turn(self, host: _Host) -> None:
+        while True:
+            if host.pace.resume_at - time.monotonic() > self._patience_s:
+                raise Postponed(host.row.host)
+            await asyncio.sleep(host.pace.reserve(time.monotonic()))
+            if host.pace.resume_at <= time.monotonic():
+                return
+
+    def _host(self, name: str) -> _Host:
+        if name not in self._known:
+            row = self._frontier.host(name)
+            rests = max(0.0, row.resume_at - time.time())
+            self._known[name] = _Host(row, Pace(self._rate, row.rate, time.monotonic() + rests if rests else 0.0))
+        return self._known[name]

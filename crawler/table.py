@@ -1,0 +1,63 @@
+"""images.parquet: one row a stored photo address, written from the frontier at any time."""
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from .. import atomic
+from ..workspace import Workspace
+from .schema import connect
+
+if TYPE_CHECKING:
+    import pyarrow
+
+COLUMNS = (
+    "sha256", "identity", "identity_name", "url", "page_url", "width", "height", "bytes", "format", "fetched_at",
+    "etag", "robots", "rights",
+)  # fmt: skip
+_ROWS = 20_000  # of one row group
+
+
+def write_images_table(workspace: Workspace) -> int:
+    """Write `images.parquet` from the frontier, whole or not at all, and return its number of rows.
+
+    Rows are in document order of the site, so that the same photos give the same file.
+
+    Raises:
+        WorkspaceError: there is no crawl in this workspace, or it cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    database = connect(workspace.required(workspace.frontier, "bolid crawl"))
+    schema = _schema()
+    count = 0
+    try:
+        with (
+            atomic.replacing(workspace.images_table) as temporary,
+            pq.ParquetWriter(temporary, schema) as writer,
+        ):
+            for rows in _batches(database):
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+                count += len(rows)
+    finally:
+        database.close()
+    return count
+
+
+def _schema() -> "pyarrow.Schema":
+    import pyarrow as pa
+
+    types = {"width": pa.int32(), "height": pa.int32(), "bytes": pa.int64(), "fetched_at": pa.timestamp("us", "UTC")}
+    return pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
+
+
+def _batches(database: sqlite3.Connection) -> Iterator[list[dict[str, object]]]:
+    rows = database.execute(
+        "SELECT sha256, label AS identity, coalesce(name, label) AS identity_name, url, page_url, width, height, bytes,"
+        " format, fetched_at, etag, robots, rights FROM photos JOIN identities ON identities.id = photos.identity"
+        " WHERE photos.state = 'done' ORDER BY identities.path, identities.id, photos.path, photos.id"
+    )
+    while batch := rows.fetchmany(_ROWS):
+        yield [dict(row) | {"fetched_at": datetime.fromtimestamp(row["fetched_at"], UTC)} for row in batch]

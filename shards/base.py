@@ -1,0 +1,160 @@
+"""What a folder already holds when a pack begins: the ground that an append builds on."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import DataError
+from .index import load_index
+from .journal import JOURNAL
+from .manifest import Manifest
+from .options import PackConfig
+from .record import annotations_digest
+from .schema import INDEX_FILE, INDEX_SCHEMA, MANIFEST_FILE, SHARD_NAME
+from .store import FolderStore
+
+Pair = tuple[str, str]
+"""Slug of an identity and sha256 of a photo."""
+
+RETIRED_BY_CURATION = "curation"
+"""Why a sample is retired that the curation no longer keeps; it comes back when the curation keeps it again."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A dataset to be added to: its manifest and its whole index, retired rows too. An empty one has no manifest."""
+
+    manifest: Manifest | None
+    index: pa.Table
+    withdrawn: frozenset[Pair] = frozenset()
+    """(slug, sha256) of the samples that were retired for another reason than curation: they are never packed."""
+
+    @classmethod
+    def empty(cls, withdrawn: frozenset[Pair] = frozenset()) -> "Base":
+        """Return the base of a new dataset."""
+        return cls(None, INDEX_SCHEMA.empty_table(), withdrawn)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Base":
+        """Read the dataset of a folder, empty when there is none.
+
+        Raises:
+            DataError: the folder holds tars that no pack of bolid left there.
+        """
+        with FolderStore(folder) as store:
+            if store.exists(MANIFEST_FILE):
+                manifest = Manifest.parse(store.read(MANIFEST_FILE), str(folder / MANIFEST_FILE))
+                # A pack that was killed just before its manifest left rows of shards that do not count yet.
+                index = load_index(store, retired=True)
+                counted = index.filter(pc.is_in(index["shard"], pa.array(list(manifest.shards))))
+                return cls(manifest, counted, _withdrawn(index))
+            if store.exists(INDEX_FILE):  # a repack was killed, or is about to begin again
+                return cls.empty(_withdrawn(load_index(store, retired=True)))
+        foreign = [path.name for path in folder.glob("*.tar") if SHARD_NAME.fullmatch(path.name)]
+        if foreign and not (folder / JOURNAL).exists():
+            raise DataError(
+                f"{folder} holds {foreign[0]} but no {MANIFEST_FILE}: it is not a dataset of bolid; "
+                "choose another folder with --out"
+            )
+        return cls.empty()
+
+    def require_options(self, config: PackConfig, folder: Path) -> None:
+        """Check that the samples to come will be made like those that are there.
+
+        Raises:
+            DataError: an option differs from the one that the dataset was packed with.
+        """
+        if self.manifest is None:
+            return
+        old, new = self.manifest.options.model_dump(), config.model_dump()
+        changed = [name for name in old if name != "shard_size" and old[name] != new[name]]
+        if changed:
+            raise DataError(
+                f"{folder} was packed with {', '.join(f'{name} = {old[name]}' for name in changed)}; "
+                "use the same options to append, --repack to write everything anew, or another --out"
+            )
+
+    @cached_property
+    def identity_numbers(self) -> dict[str, int]:
+        """Number of every identity, by slug."""
+        return dict(zip(self._slugs, self.index["identity"].to_pylist(), strict=True))
+
+    @cached_property
+    def identity_splits(self) -> dict[str, str]:
+        """Split of every identity, by slug."""
+        return dict(zip(self._slugs, self.index["split"].to_pylist(), strict=True))
+
+    @cached_property
+    def next_numbers(self) -> dict[str, int]:
+        """First free photo number of every identity, by slug."""
+        return {slug: 1 + number for slug, number in zip(self._slugs, self._numbers, strict=True)}
+
+    @cached_property
+    def photos(self) -> set[Pair]:
+        """(slug, sha256) of every sample, retired ones too."""
+        return set(zip(self._slugs, self.index["sha256"].to_pylist(), strict=True))
+
+    @property
+    def packs(self) -> int:
+        """Number of packs that wrote to the dataset."""
+        return self.manifest.packs if self.manifest else 0
+
+    def next_shard(self, split: str) -> int:
+        """Return the first free shard number of a split."""
+        names = self.manifest.shards if self.manifest else {}
+        numbers = [int(match[2]) for name in names if (match := SHARD_NAME.fullmatch(name)) and match[1] == split]
+        return max(numbers, default=-1) + 1
+
+    def stale(self, photos: pa.Table) -> int:
+        """Count the live samples about which the curated table now says something else than when they were packed."""
+        packed = zip(
+            self._slugs,
+            self.index["sha256"].to_pylist(),
+            self.index["retired"].to_pylist(),
+            self.index["annotations"].to_pylist(),
+            strict=True,
+        )
+        said = {(slug, sha256): digest for slug, sha256, retired, digest in packed if not retired}
+        if not said:
+            return 0
+        rows = (row for batch in photos.to_batches(256) for row in batch.to_pylist())
+        pairs = (((row["identity"], row["sha256"]), row) for row in rows)
+        return sum(annotations_digest(row) != said[pair] for pair, row in pairs if pair in said)
+
+    def following(self, kept: set[Pair]) -> pa.Table:
+        """Return the index with `retired` following the curation: what it no longer keeps is retired, and back."""
+        if not self.index.num_rows:
+            return self.index
+        reasons = np.array(self.index["retired_reason"].to_pylist(), dtype=object)
+        retired = self.index["retired"].to_numpy().copy()
+        pairs = zip(self._slugs, self.index["sha256"].to_pylist(), strict=True)
+        wanted = np.fromiter((pair in kept for pair in pairs), bool, len(retired))
+        gone, back = ~retired & ~wanted, retired & wanted & (reasons == RETIRED_BY_CURATION)
+        reasons[gone], reasons[back] = RETIRED_BY_CURATION, ""
+        retired = (retired | gone) & ~back
+        columns = {"retired": retired, "retired_reason": reasons.tolist()}
+        table = self.index
+        for name, values in columns.items():
+            field = INDEX_SCHEMA.field(name)
+            table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+        return table
+
+    @cached_property
+    def _slugs(self) -> list[str]:
+        slugs: list[str] = self.index["identity_slug"].to_pylist()
+        return slugs
+
+    @cached_property
+    def _numbers(self) -> list[int]:
+        numbers: list[int] = self.index["number"].to_pylist()
+        return numbers
+
+
+def _withdrawn(index: pa.Table) -> frozenset[Pair]:
+    reasons = index["retired_reason"].cast(pa.string())
+    gone = index.filter(pc.and_(index["retired"], pc.not_equal(reasons, RETIRED_BY_CURATION)))
+    return frozenset(zip(gone["identity_slug"].to_pylist(), gone["sha256"].to_pylist(), strict=True))

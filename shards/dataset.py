@@ -1,0 +1,224 @@
+"""Targets and references as tensors, for a `torch.utils.data.DataLoader`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import DataError, MissingExtraError, UsageError
+from . import picture
+from .geometry import Floats, Window, keypoints_in_window, person_window, picture_window
+from .index import Integers, Runs, column, load_index
+from .reader import COLUMNS, Record, SampleReader
+from .sampler import Draw
+from .schema import FACE_DIMENSIONS, KEYPOINTS, PARTS
+from .shuffle import REFERENCES, choose
+from .store import open_store
+
+try:
+    import torch
+    from torch.utils.data import Dataset
+except ImportError as error:
+    raise MissingExtraError("torch", "train") from error
+
+Crop = Literal["person", "image"]
+Size = int | tuple[int, int]
+Item = dict[str, Any]
+
+PERSON_MARGIN = 0.1
+"""Part of a person box's side that the crop shows beyond it on each side."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A decoded photo: `pixels` uint8 `[height, width, 3]`, keypoints `[17][3]` in pixels of the crop."""
+
+    pixels: picture.Pixels
+    keypoints: Floats
+    record: Record
+    crop_top_left: tuple[int, int]
+
+
+class IdentityDataset(Dataset[Item]):
+    """Items of one target photo and K other photos of the same person.
+
+    An item is chosen by a `Draw` of `IdentityBatchSampler`, or by a row of `index` (then references are those of
+    seed 0, epoch 0). References are a pure function of the draw; the target is never one of them. An identity with
+    fewer than K other photos repeats them, and the surplus has view weight 0.
+
+    Item (H, W of `size`, h, w of `reference_size`; pixels float32 in -1…1, or uint8):
+
+    | key | |
+    |---|---|
+    | `target`, `references` | `[3, H, W]`, `[K, 3, h, w]` |
+    | `keypoints`, `reference_keypoints` | `[17, 3]`, `[K, 17, 3]`: x, y in pixels of the crop, confidence (0 outside) |
+    | `face`, `reference_faces` | `[512]`, `[K, 512]`, zeros where none |
+    | `view_weight`, `reference_view_weight` | scalar, `[K]`: mean body confidence; 1 where the pose stage did not run |
+    | `caption`, `reference_captions` | str, list of K str |
+    | `key`, `reference_keys`, `identity` | str, list of K str, int |
+    | `loss_weight` | scalar: 0 for an item that only fills the batch |
+    | `original_size`, `crop_top_left` | int64 `[2]`: (height, width), (top, left): SDXL's size conditions |
+    | `epoch`, `step` | int: of the draw |
+
+    Args:
+        shards: folder or address of a dataset.
+        split: train, val, test, or None for all.
+        refs: K.
+        size: of the target: (width, height) in pixels, or the side of a square.
+        crop: "person": around the person box (the whole picture where there is none); "image": the largest centred
+            part of the picture with the aspect of `size`.
+        reference_size, reference_crop: of the references, by default those of the target.
+        pixels: "float" for float32 in -1…1, "uint8" for bytes, which cost a quarter to hand over.
+        check: fraction of the samples whose bytes are compared with the index's sha256.
+
+    Raises:
+        DataError: there is no finished dataset, or the split is empty.
+    """
+
+    def __init__(
+        self,
+        shards: Path | str,
+        split: str | None = "train",
+        refs: int = 4,
+        size: Size = 512,
+        crop: Crop = "person",
+        reference_size: Size | None = None,
+        reference_crop: Crop | None = None,
+        pixels: Literal["float", "uint8"] = "float",
+        check: float = 0.0,
+    ) -> None:
+        if refs < 0:
+            raise UsageError(f"refs = {refs} must not be negative")
+        self.refs, self.crop, self.size = refs, _known_crop(crop), _size(size)
+        self.reference_crop = _known_crop(reference_crop or crop)
+        self.reference_size = _size(size if reference_size is None else reference_size)
+        self._as_float = pixels == "float"
+        store = open_store(shards)
+        digests = [f"{part}_sha256" for part in PARTS] if check > 0 else []
+        self.index = load_index(store, split, columns=[*COLUMNS, *digests])
+        """The live rows, for the sampler; items count in this table."""
+        if not self.index.num_rows:
+            raise DataError(f"{store.name} has no live sample in the split '{split}'; pack with another --split")
+        self._reader = SampleReader(store, self.index, check)
+        self._identities = column(self.index, "identity")
+        self._runs = Runs.of(self._identities)
+
+    def __len__(self) -> int:
+        """Number of live photos."""
+        return int(self.index.num_rows)
+
+    def __getitem__(self, item: int | Draw) -> Item:
+        """Return an item.
+
+        Raises:
+            DataError: a sample is damaged; the message names shard and key.
+        """
+        draw = item if isinstance(item, Draw) else Draw(int(item), slot=int(item))
+        rows = self.references(draw)
+        target = self._view(draw.target, draw.size or self.size, self.crop)
+        views = [self._view(int(row), self.reference_size, self.reference_crop) for row in rows]
+        return {**self._target_fields(target, draw), **self._reference_fields(views)}
+
+    def references(self, draw: Draw) -> Integers:
+        """Return the rows of a draw's references, at most K, all different, none the target."""
+        same = self._runs.of_identity(int(self._identities[draw.target]))
+        return choose(same[same != draw.target], self.refs, draw.seed, draw.epoch, REFERENCES, draw.step, draw.slot)
+
+    def _view(self, row: int, size: tuple[int, int], crop: Crop) -> View:
+        record = self._reader.record(row)
+        window = _window(record, size, crop)
+        try:
+            pixels = picture.decode(record.image, window, size)
+        except OSError as error:
+            raise DataError(
+                f"the picture of sample {record.key} cannot be decoded ({error}); check with: bolid shards verify"
+            ) from error
+        top, left = window.top * size[1] / window.height, window.left * size[0] / window.width
+        corner = (max(0, round(top)), max(0, round(left)))
+        return View(pixels, keypoints_in_window(record.keypoints, window, size), record, corner)
+
+    def _tensor(self, pixels: Sequence[picture.Pixels]) -> torch.Tensor:
+        """Turn pictures `[n, height, width, 3]` into a tensor `[n, 3, height, width]`."""
+        stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
+        return stacked.float().div_(127.5).sub_(1.0) if self._as_float else stacked
+
+    def _target_fields(self, target: View, draw: Draw) -> Item:
+        record = target.record
+        return {
+            "target": self._tensor([target.pixels])[0],
+            "keypoints": torch.from_numpy(target.keypoints),
+            "face": torch.from_numpy(record.face),
+            "view_weight": torch.tensor(record.view_weight),
+            "caption": record.caption,
+            "key": record.key,
+            "identity": record.identity,
+            "loss_weight": torch.tensor(draw.weight),
+            "original_size": torch.tensor([record.size[1], record.size[0]]),
+            "crop_top_left": torch.tensor(target.crop_top_left),
+            "epoch": draw.epoch,
+            "step": draw.step,
+        }
+
+    def _reference_fields(self, views: Sequence[View]) -> Item:
+        """Return the fields of K references: `views`, where too few repeated with weight 0, or zeros."""
+        count = len(views)
+        filled = [views[slot % count] for slot in range(self.refs)] if count else []
+        weights = [view.record.view_weight if slot < count else 0.0 for slot, view in enumerate(filled)]
+        missing = self.refs - len(filled)
+        width, height = self.reference_size
+        blank = np.full((height, width, 3), picture.PADDING, np.uint8)
+        points = [view.keypoints for view in filled] + [np.zeros((KEYPOINTS, 3), np.float32)] * missing
+        faces = [view.record.face for view in filled] + [np.zeros(FACE_DIMENSIONS, np.float32)] * missing
+        pixels = [view.pixels for view in filled] + [blank] * missing
+        return {
+            "references": self._tensor(pixels or [blank])[: self.refs],
+            "reference_keypoints": _stacked(points, (KEYPOINTS, 3)),
+            "reference_faces": _stacked(faces, (FACE_DIMENSIONS,)),
+            "reference_view_weight": torch.tensor(weights + [0.0] * missing),
+            "reference_captions": [view.record.caption for view in filled] + [""] * missing,
+            "reference_keys": [view.record.key for view in filled] + [""] * missing,
+        }
+
+
+def collate(items: Sequence[Item]) -> Item:
+    """Join items into a batch: tensors are stacked, numbers become int64 tensors, text becomes lists.
+
+    `epoch` and `step` stay numbers: they are the same for the whole batch, and a checkpoint needs them.
+    """
+    batch: Item = {}
+    for name, first in items[0].items():
+        values = [item[name] for item in items]
+        if isinstance(first, torch.Tensor):
+            batch[name] = torch.stack(values)
+        elif name in ("epoch", "step"):
+            batch[name] = first
+        elif isinstance(first, int):
+            batch[name] = torch.tensor(values)
+        else:
+            batch[name] = values
+    return batch
+
+
+def _window(record: Record, size: tuple[int, int], crop: Crop) -> Window:
+    if crop == "person":
+        return person_window(record.person_box, record.size, size, PERSON_MARGIN)
+    return picture_window(record.size, size)
+
+
+def _stacked(arrays: Sequence[Floats], shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(arrays) if arrays else np.zeros((0, *shape), np.float32))
+
+
+def _size(size: Size) -> tuple[int, int]:
+    width, height = (size, size) if isinstance(size, int) else size
+    if min(width, height) < 1:
+        raise UsageError(f"size = {size} must be at least one pixel")
+    return width, height
+
+
+def _known_crop(crop: Crop) -> Crop:
+    if crop not in ("person", "image"):
+        raise UsageError(f"crop = '{crop}' is unknown; choose person or image")
+    return crop

@@ -1,0 +1,158 @@
+"""The index of a dataset: a row a sample, and the look-ups that readers need."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..errors import DataError, UsageError
+from .manifest import Manifest
+from .schema import INDEX_FILE, MANIFEST_FILE, SPLITS
+from .store import Store, open_store
+
+Integers = npt.NDArray[np.int64]
+
+
+def read_index(
+    shards: Path | str, split: str | None = None, *, retired: bool = False, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Return the index of a dataset, sorted by (identity, number); columns as in `schema.INDEX_SCHEMA`.
+
+    Args:
+        shards: folder or address of the dataset.
+        split: only this split.
+        retired: also the rows that every reader skips.
+        columns: only these.
+
+    Raises:
+        DataError: there is no finished dataset, or its index is damaged.
+        UsageError: there is no such split.
+    """
+    return load_index(open_store(shards), split, retired=retired, columns=columns)
+
+
+def load_index(
+    store: Store, split: str | None = None, *, retired: bool = False, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Return the index of an open store, see `read_index`."""
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"there is no split '{split}'; choose one of {', '.join(SPLITS)}")
+    try:
+        with store.open(INDEX_FILE) as source:
+            file = pq.ParquetFile(source)
+            wanted = list(columns or file.schema_arrow.names)
+            return _compact([_chosen(file, group, wanted, split, retired) for group in range(file.num_row_groups)])
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{store.name}/{INDEX_FILE} cannot be read ({error}); run bolid pack again") from error
+
+
+def column(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """Return a column of numbers or flags as an array, without a copy where the table lies in one piece."""
+    chunks = table[name].chunks
+    if len(chunks) == 1:
+        values: npt.NDArray[Any] = chunks[0].to_numpy(zero_copy_only=False)
+        return values
+    return np.asarray(table[name].to_numpy())
+
+
+def read_manifest(shards: Path | str) -> Manifest:
+    """Return the manifest of a dataset.
+
+    Raises:
+        DataError: there is no finished dataset, or its manifest is damaged.
+    """
+    store = open_store(shards)
+    return Manifest.parse(store.read(MANIFEST_FILE), f"{store.name}/{MANIFEST_FILE}")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The identities of a table and where their rows are: run k is the identity `identities[k]` with
+    `counts[k]` rows, which are `rows[starts[k] : starts[k] + counts[k]]`."""
+
+    identities: Integers
+    starts: Integers
+    counts: Integers
+    rows: Integers
+
+    @classmethod
+    def of(cls, identity: npt.NDArray[np.integer]) -> "Runs":
+        """Group the rows of an identity column."""
+        rows = np.arange(len(identity)) if _ascending(identity) else np.argsort(identity, kind="stable")
+        ordered = identity if _ascending(identity) else identity[rows]
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.zeros(0, np.int64)
+        counts = np.diff(np.r_[starts, len(ordered)])
+        return cls(ordered[starts].astype(np.int64), starts, counts, rows)
+
+    def of_identity(self, identity: int) -> Integers:
+        """Return the rows of one identity, none when the table does not hold it."""
+        run = int(np.searchsorted(self.identities, identity))
+        if run == len(self.identities) or self.identities[run] != identity:
+            return np.zeros(0, np.int64)
+        return self.rows[self.starts[run] : self.starts[run] + self.counts[run]]
+
+
+def index_hash(index: pa.Table) -> str:
+    """Return a digest of which photos a table holds and in which order (identity, number, retired)."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in ("identity", "number", "retired"):
+        if name in index.column_names:
+            digest.update(np.ascontiguousarray(column(index, name)))
+    return digest.hexdigest()
+
+
+def find_rows(index: pa.Table, name: str) -> pa.Table:
+    """Return the rows of a sample key, an identity's slug or an identity's number.
+
+    Raises:
+        UsageError: nothing has that name.
+    """
+    condition = (pc.field("key") == name) | (pc.field("identity_slug").cast(pa.string()) == name)
+    if name.isdecimal():
+        condition |= pc.field("identity") == int(name)
+    found: pa.Table = index.filter(condition)
+    if not found.num_rows:
+        raise UsageError(f"the dataset holds no sample or identity '{name}'; list them with: bolid shards stats")
+    return found
+
+
+def _chosen(file: pq.ParquetFile, group: int, wanted: list[str], split: str | None, retired: bool) -> pa.Table:
+    """Read the rows of a row group that a reader asked for."""
+    conditions = [*(["split"] if split else []), *([] if retired else ["retired"])]
+    table = file.read_row_group(group, columns=[*wanted, *(name for name in conditions if name not in wanted)])
+    keep = np.ones(table.num_rows, bool)
+    if split:
+        keep &= _equals(table["split"].combine_chunks(), split)
+    if not retired:
+        keep &= ~column(table, "retired")
+    table = table.select(wanted)
+    return table if keep.all() else table.filter(pa.array(keep))
+
+
+def _equals(words: pa.DictionaryArray, word: str) -> npt.NDArray[np.bool_]:
+    numbers = words.dictionary.to_pylist()
+    found = numbers.index(word) if word in numbers else -1
+    equal: npt.NDArray[np.bool_] = words.indices.to_numpy() == found
+    return equal
+
+
+def _compact(tables: list[pa.Table]) -> pa.Table:
+    """Join tables so that every column lies in one piece; column by column, because an index can be large."""
+    joined = pa.concat_tables(tables).unify_dictionaries()
+    del tables[:]
+    schema, arrays = joined.schema, []
+    for name in schema.names:
+        arrays.append(joined[name].combine_chunks())
+        joined = joined.drop_columns([name])
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _ascending(values: npt.NDArray[np.integer]) -> bool:
+    return bool((values[1:] >= values[:-1]).all())

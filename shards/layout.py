@@ -1,0 +1,64 @@
+"""From the photo table to the plan of every shard; a pure function of the table, the options and the ground."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from . import plan
+from .base import Base
+from .options import PackConfig
+from .schema import SPLITS, shard_name
+
+OTHER_PARTS = 8192
+"""Bytes of a sample beside its picture, roughly: JSON, embedding, caption and tar headers."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a photo goes: row of the photo table, number of the identity, number of the photo."""
+
+    row: int
+    identity: int
+    number: int
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """A shard to be written, its photos in order."""
+
+    name: str
+    split: str
+    places: list[Place]
+
+
+def plan_shards(photos: pa.Table, config: PackConfig, base: Base) -> list[ShardPlan]:
+    """Deal photos (sorted by identity) to shards whose numbers follow those of the ground."""
+    slugs: list[str] = photos["identity"].to_pylist()
+    sizes = estimated_sizes(photos, config)
+    splits = plan.assign_splits(set(slugs), config.split, config.split_key, base.identity_splits)
+    numbers = plan.assign_numbers(set(slugs), base.identity_numbers)
+    rows_of: dict[str, list[int]] = {}
+    for row, slug in enumerate(slugs):
+        rows_of.setdefault(slug, []).append(row)
+    shards = []
+    for split in SPLITS:
+        members = {numbers[slug]: slug for slug in rows_of if splits[slug] == split}
+        loads = {number: sum(sizes[row] for row in rows_of[slug]) for number, slug in members.items()}
+        for index, identities in enumerate(plan.fill_shards(loads, config.shard_size)):
+            places = [
+                Place(row, one, base.next_numbers.get(members[one], 0) + count)
+                for one in identities
+                for count, row in enumerate(rows_of[members[one]])
+            ]
+            shards.append(ShardPlan(shard_name(split, base.next_shard(split) + index), split, places))
+    return shards
+
+
+def estimated_sizes(photos: pa.Table, config: PackConfig) -> list[int]:
+    """Return the bytes that each photo will take in a shard, as far as they are known before encoding."""
+    sizes = [max(int(size or 0), 1) for size in photos["bytes"].to_pylist()]
+    if config.max_side is not None and {"width", "height"} <= set(photos.column_names):
+        sides = zip(photos["width"].to_pylist(), photos["height"].to_pylist(), strict=True)
+        scales = (min(1.0, config.max_side / max(width or 1, height or 1)) for width, height in sides)
+        sizes = [round(size * scale**2) for size, scale in zip(sizes, scales, strict=True)]
+    return [size + OTHER_PARTS for size in sizes]

@@ -1,0 +1,161 @@
+"""Samples by row of the index: one read a sample, no torch."""
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import DataError
+from .geometry import Floats
+from .index import Integers, column
+from .schema import BODY_KEYPOINTS, FACE_DIMENSIONS, PARTS, sample_key
+from .shuffle import scramble
+from .store import Store
+
+COLUMNS = (
+    "identity",
+    "number",
+    "shard",
+    "width",
+    "height",
+    *(f"{part}_{what}" for part in PARTS for what in ("offset", "size")),
+)
+"""Columns of the index that reading and sampling need; few, because an index can have many million rows."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A sample as it lies in the shard, parsed but with the picture still encoded.
+
+    Attributes:
+        size: (width, height) of the stored picture in oriented pixels.
+        keypoints: `[17][3]` x, y in pixels and confidence.
+        person_box: `[4]` left, top, right, bottom in pixels, zeros where not measured.
+        face: embedding `[512]`, zeros where there is none.
+        view_weight: 1 where the pose stage did not run, else the mean confidence of the body keypoints.
+    """
+
+    key: str
+    identity: int
+    image: bytes
+    meta: dict[str, Any]
+    caption: str
+    face: Floats
+    size: tuple[int, int]
+    keypoints: Floats
+    person_box: Floats
+    view_weight: float
+
+
+class SampleReader:
+    """Read samples by their row.
+
+    Args:
+        store: of the dataset.
+        index: with `COLUMNS`, and the parts' sha256 when they are to be checked.
+        check: fraction of the samples whose bytes are compared with the index: 0 none, 1 all.
+    """
+
+    def __init__(self, store: Store, index: pa.Table, check: float = 0.0) -> None:
+        self._store, self._check = store, check
+        self._identities, self._numbers = column(index, "identity"), column(index, "number")
+        shards = index["shard"].unify_dictionaries().combine_chunks()
+        self._shard_names: list[str] = shards.dictionary.to_pylist()
+        self._shards: Integers = shards.indices.to_numpy()
+        self._offsets: list[Integers] = [column(index, f"{part}_offset") for part in PARTS]
+        self._sizes: list[Integers] = [column(index, f"{part}_size") for part in PARTS]
+        self._digests = [index[f"{part}_sha256"].combine_chunks() for part in PARTS] if check > 0 else []
+
+    def key(self, row: int) -> str:
+        """Return the sample key of a row."""
+        return sample_key(int(self._identities[row]), int(self._numbers[row]))
+
+    def parts(self, row: int) -> list[bytes]:
+        """Return the content of the four parts, in the order of `PARTS`, with one read.
+
+        Raises:
+            DataError: the shard is missing, cut off, or its bytes are not those that were packed.
+        """
+        begin = int(self._offsets[0][row])
+        end = int(self._offsets[-1][row] + self._sizes[-1][row])
+        shard = self._shard_names[int(self._shards[row])]
+        try:
+            data = self._store.read_range(shard, begin, end - begin)
+        except OSError as error:
+            raise self._damaged(row, str(error)) from error
+        if len(data) < end - begin:
+            raise self._damaged(row, f"it ends at byte {begin + len(data)}, before the sample does")
+        starts = [int(offsets[row]) - begin for offsets in self._offsets]
+        parts = [data[start : start + int(sizes[row])] for start, sizes in zip(starts, self._sizes, strict=True)]
+        self._compare(row, parts)
+        return parts
+
+    def record(self, row: int) -> Record:
+        """Return a sample.
+
+        Raises:
+            DataError: see `parts`; or a part cannot be parsed.
+        """
+        image, meta_bytes, npy, txt = self.parts(row)
+        try:
+            return parse(self.key(row), image, meta_bytes, npy, txt)
+        except (ValueError, KeyError, TypeError, EOFError) as error:
+            raise self._damaged(row, f"a part cannot be parsed: {error!r}") from error
+
+    def _compare(self, row: int, parts: Sequence[bytes]) -> None:
+        if not self._digests or not _in_share(row, self._check):
+            return
+        for part, data, digests in zip(PARTS, parts, self._digests, strict=True):
+            if hashlib.sha256(data).digest() != digests[row].as_py():
+                raise self._damaged(row, f"the sha256 of its {part} is not the one in the index")
+
+    def _damaged(self, row: int, cause: str) -> DataError:
+        shard = self._shard_names[int(self._shards[row])]
+        return DataError(
+            f"{self._store.name}/{shard}, sample {self.key(row)}: {cause}; check with: bolid shards verify "
+            f"{self._store.name}, then restore the shard or pack again"
+        )
+
+
+def parse(key: str, image: bytes, meta_bytes: bytes, npy: bytes, txt: bytes) -> Record:
+    """Build a record from the bytes of its parts.
+
+    Raises:
+        ValueError, KeyError, TypeError: a part is not what the format says.
+    """
+    meta: dict[str, Any] = json.loads(meta_bytes)
+    face = np.load(io.BytesIO(npy), allow_pickle=False)
+    if face.shape != (FACE_DIMENSIONS,):
+        raise ValueError(f"the face embedding has the shape {face.shape}")
+    return Record(
+        key=key,
+        identity=int(meta["identity"]),
+        image=image,
+        meta=meta,
+        caption=txt.decode(),
+        face=face.astype(np.float32, copy=False),
+        size=(int(meta["width"]), int(meta["height"])),
+        keypoints=np.asarray(meta["keypoints"], np.float32),
+        person_box=np.asarray(meta["person_box"], np.float32),
+        view_weight=view_weight(meta),
+    )
+
+
+def view_weight(meta: dict[str, Any]) -> float:
+    """Return how much a view counts among the references (method.md, w_v): 1 where nothing was measured."""
+    return 1.0 if meta["pose_model"] == "" else float(meta["pose_confidence"])
+
+
+def mean_confidence(keypoints: Floats) -> float:
+    """Return the mean confidence of the 12 body keypoints of `[17][3]`."""
+    return float(keypoints[BODY_KEYPOINTS, 2].mean())
+
+
+def _in_share(row: int, share: float) -> bool:
+    """Say whether a row is among those that are checked: always the same ones, spread evenly."""
+    return share >= 1 or int(scramble(np.array([row]))[0]) < share * 2**64

@@ -1,0 +1,101 @@
+"""One photo becomes the four parts of a sample."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError
+from ..workspace import Workspace
+from . import picture, record
+from .curated import extension
+from .geometry import Floats
+from .options import PackConfig
+from .schema import PARTS, sample_key
+
+
+@dataclass(frozen=True)
+class Task:
+    """A photo to be packed: its row of the curated table and its place in the dataset."""
+
+    row: record.Row
+    identity: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample before it is written: the columns of the index that are known, and part name -> content."""
+
+    columns: dict[str, Any]
+    parts: dict[str, bytes]
+
+    @property
+    def key(self) -> str:
+        """The sample key."""
+        return str(self.columns["key"])
+
+    def member(self, part: str) -> str:
+        """Return the file name of a part in the tar."""
+        return f"{self.key}.{self.columns['image_suffix'] if part == 'image' else part}"
+
+
+def prepare(task: Task, workspace: Workspace, config: PackConfig) -> Sample:
+    """Read a photo and build its sample.
+
+    Raises:
+        DataError: the file is missing, is no picture, or its bytes are not those that were crawled.
+    """
+    key = sample_key(task.identity, task.number)
+    stored = _stored(task, workspace, config)
+    meta = record.metadata(task.row, key, task.identity, stored.original, stored.size)
+    parts = {
+        "image": stored.data,
+        "json": record.json_bytes(meta),
+        "npy": npy_bytes(record.face_embedding(task.row)),
+        "txt": record.text(task.row, "caption").encode(),
+    }
+    columns = {
+        "key": key,
+        "identity": task.identity,
+        "number": task.number,
+        "identity_slug": meta["identity_slug"],
+        "sha256": meta["sha256"],
+        "annotations": record.annotations_digest(task.row),
+        "width": stored.size[0],
+        "height": stored.size[1],
+        "pose_confidence": meta["pose_confidence"],
+        "has_face": meta["has_face"],
+        "retired": False,
+        "retired_reason": "",
+        "image_suffix": stored.suffix,
+        **{f"{part}_size": len(data) for part, data in parts.items()},
+        **{f"{part}_sha256": hashlib.sha256(data).digest() for part, data in parts.items()},
+    }
+    return Sample(columns, {part: parts[part] for part in PARTS})
+
+
+def npy_bytes(array: Floats) -> bytes:
+    """Return an array as the content of a .npy file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def _stored(task: Task, workspace: Workspace, config: PackConfig) -> picture.Stored:
+    sha256, suffix = task.row["sha256"], extension(task.row["format"])
+    path = workspace.image(sha256, suffix)
+    try:
+        data = path.read_bytes()
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256:
+            raise DataError(
+                f"{path} of {task.row['identity']} is damaged: its sha256 is {found}; delete the file, crawl it again "
+                "and run bolid curate"
+            )
+        return picture.for_shard(data, suffix, config)
+    except (OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} of {task.row['identity']} cannot be packed ({error}); curate again") from error

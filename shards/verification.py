@@ -1,0 +1,211 @@
+"""Is a dataset what its manifest and its index say? Every byte is read once."""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .. import progress
+from ..errors import DataError
+from .index import load_index
+from .manifest import Manifest, ShardEntry
+from .reader import parse
+from .schema import INDEX_FILE, MANIFEST_FILE, META_FIELDS, PARTS, SAMPLE_KEY, SHARD_NAME, SPLITS
+from .store import FolderStore, Store, open_store
+from .tar import members
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it should be; shard and key are empty where it concerns the whole dataset."""
+
+    shard: str
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        """Say where and what."""
+        place = ", ".join(part for part in (self.shard, self.key) if part)
+        return f"{place}: {self.text}" if place else self.text
+
+
+def require_sound(shards: Path | str) -> None:
+    """Check a dataset, see `verify`.
+
+    Raises:
+        DataError: there are problems; the first ones are told, with shard and key.
+    """
+    problems = verify(shards)
+    if problems:
+        told = "\n".join(f"  {problem}" for problem in problems[:10])
+        raise DataError(
+            f"{shards}: {len(problems)} problems, the first are\n{told}\n"
+            "restore the named shards from a copy, or write the dataset again with: bolid pack --repack"
+        )
+
+
+def verify(shards: Path | str) -> list[Problem]:
+    """Compare a dataset with its manifest and its index: digests, keys, parts, offsets, splits, identities.
+
+    Returns:
+        the problems, none for a sound dataset.
+
+    Raises:
+        DataError: there is no finished dataset, or manifest or index cannot be read at all.
+    """
+    store = open_store(shards)
+    manifest = Manifest.parse(store.read(MANIFEST_FILE), f"{store.name}/{MANIFEST_FILE}")
+    index = load_index(store, retired=True)
+    problems = [*_index_problems(store, manifest, index), *_grouping_problems(index), *_stray_files(store, manifest)]
+    with progress.bar("verify", len(manifest.shards), "shards") as bar:
+        for name, entry in manifest.shards.items():
+            rows = index.filter(pc.equal(index["shard"], name)).sort_by("image_offset")
+            problems += _shard_problems(store, name, entry, rows)
+            bar.advance(1, name)
+    return problems
+
+
+def _index_problems(store: Store, manifest: Manifest, index: pa.Table) -> Iterator[Problem]:
+    if hashlib.sha256(store.read(INDEX_FILE)).hexdigest() != manifest.index_sha256:
+        yield Problem("", "", f"{INDEX_FILE} is not the one that {MANIFEST_FILE} names")
+    unknown = set(pc.unique(index["shard"].cast(pa.string())).to_pylist()) - set(manifest.shards)
+    for name in sorted(unknown):
+        yield Problem(name, "", f"the index has samples in it, but {MANIFEST_FILE} does not name it")
+    live = index.filter(pc.invert(index["retired"]))
+    for split in SPLITS:
+        found, said = live.filter(pc.equal(live["split"], split)).num_rows, manifest.splits[split].samples
+        if found != said:
+            yield Problem("", "", f"{MANIFEST_FILE} counts {said} samples in {split}, the index {found}")
+
+
+def _grouping_problems(index: pa.Table) -> Iterator[Problem]:
+    keys = index.group_by("key").aggregate([([], "count_all")])
+    for key in keys.filter(pc.greater(keys["count_all"], 1))["key"].to_pylist():
+        yield Problem("", key, "the key is not unique")
+    plain = pa.table({name: index[name].cast(pa.string()) for name in ("split", "shard")})
+    plain = plain.append_column("identity", index["identity"]).append_column("pack", index["pack"])
+    yield from _several(plain, ["identity"], "split", "is in several splits")
+    yield from _several(plain, ["identity", "pack"], "shard", "is in several shards of one pack")
+
+
+def _several(table: pa.Table, group: list[str], column: str, text: str) -> Iterator[Problem]:
+    counted = table.group_by(group).aggregate([(column, "count_distinct")])
+    for identity in counted.filter(pc.greater(counted[f"{column}_count_distinct"], 1))["identity"].to_pylist():
+        yield Problem("", f"identity {identity}", text)
+
+
+def _stray_files(store: Store, manifest: Manifest) -> Iterator[Problem]:
+    if isinstance(store, FolderStore):
+        for path in sorted(Path(store.name).glob("*.tar")):
+            if SHARD_NAME.fullmatch(path.name) and path.name not in manifest.shards:
+                yield Problem(path.name, "", f"{MANIFEST_FILE} does not name it; delete it")
+
+
+def _shard_problems(store: Store, name: str, entry: ShardEntry, rows: pa.Table) -> Iterator[Problem]:
+    if not store.exists(name):
+        yield Problem(name, "", "the file is missing")
+        return
+    if rows.num_rows != entry.samples:
+        yield Problem(name, "", f"{MANIFEST_FILE} counts {entry.samples} samples in it, the index {rows.num_rows}")
+    yield from _order_problems(name, entry, rows)
+    with store.open(name) as source:
+        file = _Hashing(source)
+        yield from _member_problems(name, file, rows)
+        file.read_rest()
+    if (file.size, file.digest) != (entry.bytes, entry.sha256):
+        yield Problem(name, "", f"its sha256 or size ({file.size} bytes) is not the one in {MANIFEST_FILE}")
+
+
+def _order_problems(name: str, entry: ShardEntry, rows: pa.Table) -> Iterator[Problem]:
+    identities = rows["identity"].to_pylist()
+    begun = [one for one, before in zip(identities, [None, *identities], strict=False) if one != before]
+    for identity in {one for one in begun if begun.count(one) > 1}:
+        yield Problem(name, f"identity {identity}", "its samples are not side by side")
+    for split in set(rows["split"].to_pylist()) - {entry.split}:
+        yield Problem(name, "", f"the index has samples of {split} in a shard of {entry.split}")
+
+
+def _member_problems(name: str, file: "_Hashing", rows: pa.Table) -> Iterator[Problem]:
+    found = members(file)
+    sample: list[bytes] = []
+    for row, part in ((row, part) for row in rows.to_pylist() for part in PARTS):
+        try:
+            member = next(found, None)
+        except tarfile.TarError as error:
+            yield Problem(name, row["key"], f"from its {part} on it is no tar any more: {error}")
+            return
+        if member is None:
+            yield Problem(name, row["key"], f"the tar ends before its {part}")
+            return
+        yield from _part_problems(name, row, part, member.name, member.offset, member.data, member.canonical)
+        sample = [*sample, member.data] if part != PARTS[0] else [member.data]
+        if part == PARTS[-1]:
+            yield from _content_problems(name, row, sample)
+    try:
+        for member in found:
+            yield Problem(name, member.name, "the index does not know this file")
+    except tarfile.TarError as error:
+        yield Problem(name, "", f"after its last sample it is no tar any more: {error}")
+
+
+def _part_problems(
+    shard: str, row: Row, part: str, name: str, offset: int, data: bytes, canonical: bool
+) -> Iterator[Problem]:
+    key = row["key"]
+    wanted = f"{key}.{row['image_suffix'] if part == 'image' else part}"
+    if name != wanted or not SAMPLE_KEY.fullmatch(key):
+        yield Problem(shard, key, f"the tar has {name} where the index has {wanted}")
+    if not canonical:
+        yield Problem(shard, key, f"the tar header of {name} has a time, an owner or a mode that bolid does not write")
+    if (offset, len(data)) != (row[f"{part}_offset"], row[f"{part}_size"]):
+        yield Problem(shard, key, f"{name} lies at {offset}+{len(data)}, not where the index says")
+    if hashlib.sha256(data).digest() != row[f"{part}_sha256"]:
+        yield Problem(shard, key, f"the bytes of {name} changed: their sha256 is not the one in the index")
+
+
+def _content_problems(shard: str, row: Row, sample: list[bytes]) -> Iterator[Problem]:
+    key = row["key"]
+    try:
+        record = parse(key, *sample)
+    except (ValueError, KeyError, TypeError, EOFError, json.JSONDecodeError) as error:
+        yield Problem(shard, key, f"a part cannot be parsed: {error!r}")
+        return
+    if list(record.meta) != list(META_FIELDS):
+        yield Problem(shard, key, "its JSON has other keys than the format")
+    for name in ("key", "identity", "identity_slug", "sha256", "width", "height"):
+        if record.meta.get(name) != row[name]:
+            yield Problem(
+                shard, key, f"'{name}' is {record.meta.get(name)!r} in its JSON and {row[name]!r} in the index"
+            )
+
+
+class _Hashing:
+    """A reader that keeps the digest and the number of the bytes that went through it."""
+
+    def __init__(self, source: pa.NativeFile) -> None:
+        self._source, self._sha256, self.size = source, hashlib.sha256(), 0
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes."""
+        data: bytes = self._source.read(size)
+        self._sha256.update(data)
+        self.size += len(data)
+        return data
+
+    def read_rest(self) -> None:
+        """Read to the end, a piece at a time."""
+        while self.read(2**20):
+            pass
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of what was read, hexadecimal."""
+        return self._sha256.hexdigest()

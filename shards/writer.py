@@ -1,0 +1,184 @@
+"""`bolid pack`: the curated photos become shards, an index, a manifest and a card.
+
+Order of writing, so that a kill at any moment leaves either the old dataset or a pack that can be continued:
+shards (each whole or not at all, then its journal entry), index, cards, and the manifest last. Writing everything
+anew takes the manifest away first: without one there is no dataset.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from .. import atomic, progress
+from ..workspace import Workspace
+from . import curated
+from .base import Base, Pair
+from .journal import Journal, Written, pack_fingerprint
+from .layout import ShardPlan, plan_shards
+from .manifest import Manifest
+from .options import PackConfig
+from .publish import publish, remove_leftovers
+from .samples import Sample, Task, prepare
+from .schema import INDEX_SCHEMA, MANIFEST_FILE, PARTS
+from .tar import TarWriter
+
+LOCK = ".lock"
+THREADS = min(8, cpu_count() or 1)
+AHEAD = 4
+"""Samples prepared ahead of the writer, by thread."""
+ROWS_AT_ONCE = 256
+"""Rows of the photo table that are Python objects at a time; one with its embedding is large."""
+
+I_ = TypeVar("I_")
+O_ = TypeVar("O_")
+
+
+@dataclass(frozen=True)
+class PackSummary:
+    """What a dataset holds after a pack; counts by split are of live samples.
+
+    Attributes:
+        added: samples that this pack wrote or found finished by a killed run.
+        retired: samples in the shards that readers skip.
+        stale: samples whose annotations in the curated table changed since they were packed (see `--repack`).
+    """
+
+    out: Path
+    identities: dict[str, int]
+    samples: dict[str, int]
+    shards: int
+    bytes: int
+    seconds: float
+    added: int = 0
+    retired: int = 0
+    stale: int = 0
+
+
+def pack(workspace: Workspace, config: PackConfig, out: Path | None = None, *, repack: bool = False) -> PackSummary:
+    """Write the kept photos of a workspace as shards; photos that the dataset already holds are not written again.
+
+    Args:
+        workspace: holds `curated.parquet` and the images.
+        config: options.
+        out: folder of the dataset, by default `workspace.shards`.
+        repack: write everything anew.
+
+    Raises:
+        WorkspaceError: nothing was curated yet, another pack is at work in `out`, or the disk is full.
+        DataError: nothing is kept, files are missing or damaged, or `out` was packed with other options.
+    """
+    begun = time.monotonic()
+    table = workspace.required(workspace.curated_table, "bolid curate")
+    out = out or workspace.shards
+    with atomic.locked(out / LOCK, f"the packing of {out}"):
+        photos = curated.kept_photos(table)
+        base = Base.load(out)
+        if repack:
+            base = Base.empty(base.withdrawn)
+        base.require_options(config, out)
+        stale = _told_stale(base.stale(photos))
+        new = _without(photos, base.withdrawn | base.photos)
+        curated.require_images(workspace, new)
+        if repack:
+            (out / MANIFEST_FILE).unlink(missing_ok=True)
+        written = _write_shards(workspace, config, out, photos, new, base)
+        manifest = publish(out, config, base, base.following(_pairs(photos)), written, photos)
+        remove_leftovers(out, manifest)
+        Journal.remove(out)
+    added = sum(found.rows.num_rows for found in written.values())
+    return _summary(out, manifest, added, stale, time.monotonic() - begun)
+
+
+def _write_shards(
+    workspace: Workspace, config: PackConfig, out: Path, photos: pa.Table, new: pa.Table, base: Base
+) -> dict[str, Written]:
+    ground = base.manifest.index_sha256 if base.manifest else ""
+    journal = Journal(out, pack_fingerprint(curated.fingerprint(photos), config, ground))
+    written = {}
+    with progress.bar("pack", new.num_rows, "photos") as bar, ThreadPoolExecutor(THREADS, "pack") as pool:
+        for shard in plan_shards(new, config, base):
+            found = journal.find(shard.name)
+            if found is None:
+                samples = _in_order(pool, lambda task: prepare(task, workspace, config), _tasks(new, shard))
+                found = _write(out / shard.name, shard, samples, base.packs)
+                journal.add(shard.name, found)
+            written[shard.name] = found
+            bar.advance(len(shard.places), shard.name)
+    return written
+
+
+def _write(path: Path, shard: ShardPlan, samples: Iterable[Sample], pack_number: int) -> Written:
+    place = {"split": shard.split, "shard": shard.name, "pack": pack_number}
+    rows = []
+    with atomic.replacing(path) as temporary, temporary.open("wb") as file:
+        tar = TarWriter(file)
+        for sample in samples:
+            offsets = {f"{part}_offset": tar.add(sample.member(part), sample.parts[part]) for part in PARTS}
+            rows.append({**sample.columns, **offsets, **place})
+        digest = tar.finish()
+    return Written(pa.Table.from_pylist(rows, INDEX_SCHEMA), tar.size, digest)
+
+
+def _tasks(photos: pa.Table, shard: ShardPlan) -> Iterator[Task]:
+    for start in range(0, len(shard.places), ROWS_AT_ONCE):
+        places = shard.places[start : start + ROWS_AT_ONCE]
+        rows = photos.take([place.row for place in places]).to_pylist()
+        yield from (Task(row, place.identity, place.number) for row, place in zip(rows, places, strict=True))
+
+
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[I_], O_], items: Iterable[I_]) -> Iterator[O_]:
+    """Map over a thread pool, results in the order of the items, a bounded number of them ahead."""
+    waiting: deque[Future[O_]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > AHEAD * THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _pairs(photos: pa.Table) -> set[Pair]:
+    return set(zip(photos["identity"].to_pylist(), photos["sha256"].to_pylist(), strict=True))
+
+
+def _without(photos: pa.Table, pairs: Collection[Pair]) -> pa.Table:
+    if not pairs:
+        return photos
+    slugs, shas = photos["identity"].to_pylist(), photos["sha256"].to_pylist()
+    keep = np.fromiter((pair not in pairs for pair in zip(slugs, shas, strict=True)), bool, photos.num_rows)
+    return photos.filter(pa.array(keep)).combine_chunks()
+
+
+def _told_stale(count: int) -> int:
+    if count:
+        progress.warn(
+            f"{count} packed photos have other annotations in the curated table than when they were packed; they stay "
+            "as they are, write everything anew with: bolid pack --repack"
+        )
+    return count
+
+
+def _summary(out: Path, manifest: Manifest, added: int, stale: int, seconds: float) -> PackSummary:
+    return PackSummary(
+        out=out,
+        identities={split: entry.identities for split, entry in manifest.splits.items()},
+        samples={split: entry.samples for split, entry in manifest.splits.items()},
+        shards=len(manifest.shards),
+        bytes=sum(entry.bytes for entry in manifest.shards.values()),
+        seconds=seconds,
+        added=added,
+        retired=manifest.retired,
+        stale=stale,
+    )

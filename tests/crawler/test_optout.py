@@ -1,0 +1,199 @@
+"""Opt-outs: the table of headers that other crawlers read wrongly, meta elements, and the list of suppressed things."""
+
+import hashlib
+from datetime import UTC, datetime
+
+import pytest
+from aiohttp import web
+from bolid.crawler.crawl import crawl
+from bolid.crawler.optout import header_refusal, reserved
+from bolid.crawler.suppress import read_suppression
+from bolid.errors import ConfigError
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("lines", "refusal"),
+    [
+        (["noai"], "noai"),
+        (["NoAI"], "noai"),
+        (["noimageai"], "noimageai"),
+        (["noml"], "noml"),
+        (["all", "noai"], "noai"),
+        (["max-snippet: 0, noai"], "noai"),
+        (["max-snippet:0,max-image-preview:large, noimageai"], "noimageai"),
+        (["max-image-preview: none"], None),
+        (["otherbot: max-image-preview: none"], None),
+        (["max-snippet: 0 noai"], "noai"),
+        (["unavailable_after: Wed, 25 Jun 2031 15:00:00 GMT, noai"], "noai"),
+        (["unavailable_after: 25 Jun 2031 15:00:00 GMT, noai"], "noai"),
+        (["unavailable_after: 2031-06-25T15:00:00Z noai"], "noai"),
+        (["unavailable_after: Wednesday, 25-Jun-31 15:00:00 GMT"], None),
+        (["unavailable_after: Wed, 25 Jun 2025 15:00:00 GMT"], "unavailable_after"),
+        (["unavailable_after: 2025-06-25"], "unavailable_after"),
+        (["unavailable_after: 2031-06-25"], None),
+        (["unavailable_after: soon"], None),
+        (["otherbot: unavailable_after: 2025-06-25"], None),
+        (["otherbot: noindex, noai"], None),
+        (["otherbot: noindex", "noai"], "noai"),
+        (["otherbot: noai, bolid: noai"], "noai"),
+        (["bolid: all, otherbot: noai"], None),
+        (["Bolid : noai"], "noai"),
+        (["bolid/1.0: noai"], "noai"),
+        (["bolidus: noai"], None),
+        (["*: noai"], "noai"),
+        (["none"], "none"),
+        (["noindex"], "noindex"),
+        (["noimageindex"], "noimageindex"),
+        (["index, follow"], None),
+        (["nofollow, noarchive, nosnippet, notranslate"], None),
+        (["noai noimageai"], "noai"),
+        (["nofollow; noai"], "noai"),
+        (["", " , ,"], None),
+        ([], None),
+    ],
+)
+def test_x_robots_tag(lines, refusal) -> None:
+    assert header_refusal(lines, NOW) == refusal
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [("1", True), (" 1 ", True), ("0", False), (None, False), ("x", True)]
+)
+def test_tdm_reservation(value, found) -> None:
+    assert reserved(value) is found
+
+
+@pytest.fixture
+def one(gallery):
+    gallery.add("anna_petrova", 3, seed=1)
+    return "/img/anna_petrova/1.jpg"
+
+
+def opted_out(gallery, headers):
+    async def reply(request):
+        response = gallery.normal(request)
+        for name, value in headers:
+            response.headers.add(name, value)
+        return response
+
+    return reply
+
+
+@pytest.mark.parametrize("path", ["/img/anna_petrova/1.jpg", "/photos/anna_petrova/pic-1.html"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("X-Robots-Tag", "noarchive"), ("X-Robots-Tag", "NoAI")],
+        [("tdm-reservation", "1")],
+    ],
+)
+def test_headers_refuse_a_photo(gallery, workspace, options, one, path, headers) -> None:
+    gallery.override[path] = opted_out(gallery, headers)
+    summary = crawl(workspace, options())
+    assert (summary.stored, summary.rejected) == (2, {"opt_out": 1})
+    gallery.log.clear()
+    crawl(workspace, options())
+    assert gallery.log == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "refused"),
+    [
+        ("robots", "noai, noimageai", True),
+        ("ROBOTS", "NOINDEX", True),
+        ("bolid", "noai", True),
+        ("otherbot", "noai", False),
+        ("tdm-reservation", "1", True),
+        ("tdm-reservation", "0", False),
+        ("robots", "index, max-image-preview:large", False),
+    ],
+)
+def test_meta_elements_refuse_a_photo(gallery, workspace, options, one, name, content, refused) -> None:
+    async def page(request):
+        return gallery.html(f'<meta name="{name}" content="{content}"><img class="pic big_pic" src="{one}">')
+
+    gallery.override["/photos/anna_petrova/pic-1.html"] = page
+    assert crawl(workspace, options()).rejected == ({"opt_out": 1} if refused else {})
+    assert gallery.photos_asked[one] == (0 if refused else 1)
+
+
+@pytest.mark.parametrize(("tag", "stored"), [("noai", 0), ("noindex", 3)])
+def test_a_gallery_page_refuses_its_identity_when_it_names_ai(gallery, workspace, options, one, tag, stored) -> None:
+    """Galleries are often kept from search engines; the pictures then speak for themselves."""
+    gallery.override["/photos/anna_petrova/"] = opted_out(gallery, [("X-Robots-Tag", tag)])
+    summary = crawl(workspace, options())
+    assert summary.stored == stored
+    assert (summary.identities_rejected == {"opt_out": 1}) is (stored == 0)
+
+
+def test_an_opt_out_on_a_redirect_counts(gallery, workspace, options, one) -> None:
+    async def away(request):
+        headers = {"Location": f"{one}?moved", "X-Robots-Tag": "noai"}
+        return gallery.normal(request) if "moved" in request.query_string else web.Response(status=302, headers=headers)
+
+    gallery.override[one] = away
+    assert crawl(workspace, options()).rejected == {"opt_out": 1}
+
+
+# --- suppress.txt -----------------------------------------------------------------------------------------------
+
+
+def suppress(workspace, *lines: str) -> None:
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    (workspace.root / "suppress.txt").write_text("\n".join(lines), encoding="utf-8")
+
+
+def files(workspace) -> set[str]:
+    return {file.stem for file in workspace.images.rglob("*.jpg")}
+
+
+def test_what_is_suppressed_is_not_asked_for(gallery, workspace, options, one) -> None:
+    gallery.add("boris_ivanov", 3, seed=2)
+    gallery.add("clara_lee", 3, seed=3)
+    third = hashlib.sha256(gallery.person("clara_lee").photos[2]).hexdigest()
+    suppress(workspace, "# people", "boris_ivanov", "", f"{gallery.url}{one}",
+             f"{gallery.url}/photos/clara_lee/pic-0.html", third.upper())  # fmt: skip
+    summary = crawl(workspace, options())
+    assert (summary.identities, summary.stored, summary.rejected) == (2, 3, {"suppressed": 3})
+    assert summary.identities_rejected == {"suppressed": 1}
+    assert not [path for path in gallery.asked if "boris" in path]
+    assert gallery.photos_asked[one] == 0
+    assert gallery.asked["/photos/clara_lee/pic-0.html"] == 0
+    assert third not in files(workspace)
+
+
+def test_what_is_suppressed_later_is_removed_and_comes_back_when_it_is_not(gallery, workspace, options, one) -> None:
+    boris = gallery.add("boris_ivanov", 3, seed=2)
+    shared = gallery.person("anna_petrova").photos[0]
+    boris.photos.append(shared)
+    everything = {hashlib.sha256(p).hexdigest() for p in boris.photos + gallery.person("anna_petrova").photos}
+    crawl(workspace, options())
+    assert files(workspace) == everything
+    gallery.log.clear()
+    suppress(workspace, "boris_ivanov")
+    summary = crawl(workspace, options())
+    assert gallery.log == []
+    # The photo that Anna has too stays, with her row alone.
+    assert files(workspace) == everything - {hashlib.sha256(photo).hexdigest() for photo in boris.photos[:3]}
+    assert (summary.identities, summary.stored, summary.rejected) == (1, 3, {"suppressed": 4})
+    suppress(workspace)
+    summary = crawl(workspace, options())
+    assert (summary.identities, summary.offered, summary.stored, summary.duplicates) == (2, 7, 6, 1)
+    assert files(workspace) == everything
+
+
+def test_a_suppressed_hash_goes_wherever_it_is(gallery, workspace, options, one) -> None:
+    crawl(workspace, options())
+    gone = hashlib.sha256(gallery.person("anna_petrova").photos[1]).hexdigest()
+    suppress(workspace, gone)
+    assert crawl(workspace, options()).stored == 2
+    assert gone not in files(workspace)
+    assert len(files(workspace)) == 2
+
+
+def test_a_wrong_line_is_named(workspace) -> None:
+    suppress(workspace, "anna", "ftp://site.example/x")
+    with pytest.raises(ConfigError, match=r"line 2: ftp://site\.example/x"):
+        read_suppression(workspace.root)

@@ -1,0 +1,139 @@
+"""The folder of one run: what lies where, who may write in it, and whether it may be continued."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import tomllib
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from .. import atomic, progress
+from ..config import write_config
+from ..errors import TrainingError
+from .config import FREE_ON_RESUME, RunConfig
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.root / "config.toml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `step-N/` folders."""
+        return self.root / "checkpoints"
+
+    @property
+    def export(self) -> Path:
+        """Weights for use elsewhere, written when the run has ended."""
+        return self.root / "export"
+
+    @property
+    def samples(self) -> Path:
+        """Sample grids."""
+        return self.root / "samples"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard events."""
+        return self.root / "tensorboard"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object an update."""
+        return self.root / "metrics.jsonl"
+
+
+@contextlib.contextmanager
+def opened(root: Path, config: RunConfig, resume: bool) -> Iterator[RunFolder]:
+    """Hold the run's lock for the block, with its configuration written down.
+
+    Raises:
+        TrainingError: the run exists and `resume` is off, or the reverse, or its configuration differs.
+        WorkspaceError: another process trains in this folder, or it cannot be written.
+    """
+    run = RunFolder(root)
+    exists = run.config.exists()
+    if exists and not resume:
+        raise TrainingError(f"the run {root} exists; choose another name with --run NAME or continue it with --resume")
+    if resume and not exists:
+        raise TrainingError(f"there is no run {root} to continue; check the name, or leave out --resume")
+    with atomic.locked(root / ".lock", f"the run {root}") as lock:
+        _close_in_children(lock)
+        if resume:
+            _require_same_config(run, config)
+        write_config(run.config, config)
+        yield run
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`; on success its files are synced and it takes the name `folder`."""
+    with atomic.storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=atomic.TEMPORARY_SUFFIX, dir=folder.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    atomic.sync_file(file)
+            atomic.sync_folder(temporary)
+            if folder.exists():
+                shutil.rmtree(folder)
+            temporary.rename(folder)
+            atomic.sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return a line `key: old -> new` for every value that differs between two nested tables."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after, name = old.get(key), new.get(key), f"{prefix}{key}"
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{name}.")
+        elif before != after:
+            lines.append(f"{name}: {before!r} -> {after!r}")
+    return lines
+
+
+def _close_in_children(lock: IO[str]) -> None:
+    """Keep the lock out of forked processes: readers outlive a killed run by seconds, and would hold it."""
+    reference = weakref.ref(lock)
+
+    def close() -> None:
+        inherited = reference()
+        if inherited is not None:
+            inherited.close()
+
+    os.register_at_fork(after_in_child=close)
+
+
+def _require_same_config(run: RunFolder, config: RunConfig) -> None:
+    """Compare with the configuration on disk, leaving out what does not change the losses."""
+    written = tomllib.loads(run.config.read_text(encoding="utf-8"))
+    wanted = config.model_dump(mode="json", exclude_none=True)
+    free = {f"loop.{key}" for key in FREE_ON_RESUME}
+    if config.loop.schedule == "constant":
+        free.add("loop.steps")  # with a decaying learning rate the length changes every step
+    changed = differences(written, wanted)
+    refused = [line for line in changed if line.partition(":")[0] not in free]
+    if refused:
+        raise TrainingError(
+            f"{run.root} was trained with another configuration; set these back or choose another --run NAME:\n  "
+            + "\n  ".join(refused)
+        )
+    for line in changed:
+        progress.say(f"changed on resume: {line}")
