@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -90,6 +91,8 @@ def storage_errors(path: Path) -> Iterator[None]:
 def locked(path: Path, what: str) -> Iterator[IO[str]]:
     """Hold an exclusive lock on the file `path` for the block; the kernel frees it when the process dies.
 
+    Forked children do not inherit it: they may outlive a killed parent by seconds.
+
     Args:
         path: lock file, created when missing and left in place.
         what: what is locked, for the message ("the crawl of ./bolid-data").
@@ -113,4 +116,16 @@ def locked(path: Path, what: str) -> Iterator[IO[str]]:
         file.truncate()
         file.write(str(os.getpid()))
         file.flush()
+        _held.add(file)
         yield file
+
+
+_held: "weakref.WeakSet[IO[str]]" = weakref.WeakSet()
+
+
+def _close_inherited() -> None:
+    for file in list(_held):
+        file.close()
+
+
+os.register_at_fork(after_in_child=_close_inherited)

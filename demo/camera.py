@@ -58,12 +58,20 @@ def look(eye: Array, target: Array, focal: float, size: tuple[int, int], shift: 
 
 
 def frame_points(
-    points: Array, radii: Array, size: tuple[int, int], *, pitch: float, field_of_view: float, fill: float
+    points: Array,
+    radii: Array,
+    size: tuple[int, int],
+    *,
+    pitch: float,
+    field_of_view: float,
+    fill: float,
+    headroom: float = 1.0,
 ) -> Camera:
     """A camera on the +z side that looks down by ``pitch`` and holds all spheres (points [N, 3], radii [N]).
 
     ``field_of_view`` in degrees is that of the longer side; ``fill`` is the share of the picture that the spheres
-    take in the tighter direction. The distance follows by bisection.
+    take in the tighter direction. The distance follows by bisection. The spheres are centred, unless that would leave
+    more than ``headroom`` of the picture's height empty above them.
     """
     focal = max(size) / 2 / math.tan(math.radians(field_of_view) / 2)
     target = (points - radii[:, None]).min(0) / 2 + (points + radii[:, None]).max(0) / 2
@@ -79,6 +87,7 @@ def frame_points(
     camera = look(target + far * back, target, focal, size)
     low, high = _extent(camera, points, radii)
     shift = np.array(size) / 2 - (low + high) / 2
+    shift[1] = min(shift[1], headroom * size[1] - low[1])
     return look(target + far * back, target, focal, size, (float(shift[0]), float(shift[1])))
 
 

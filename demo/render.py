@@ -12,7 +12,7 @@ from .body import FURNITURE, PEOPLE_STRIDE
 from .camera import Camera
 from .figure import Figure, figure_mesh, paint_figure, tailored
 from .furniture import Piece, paint_furniture
-from .light import Light, ShadowMap, blur, shade
+from .light import Light, ShadowMap, shade
 from .raster import Fragments, rasterize
 from .surface import Mesh, join, normals
 
@@ -219,6 +219,3 @@ def develop(linear: Floats, grain: Floats | None) -> NDArray[np.uint8]:
 def halve(image: Floats) -> Floats:
     """Mean over 2 x 2 pixels."""
     return np.asarray(0.25 * (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]))
-
-
-__all__ = ["Rendering", "Scene", "blur", "develop", "enlarge", "furniture_part", "halve", "render"]

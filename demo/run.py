@@ -1,7 +1,6 @@
 """`bolid demo`: the whole road, each step the public command that a user would type, and a table of what came out."""
 
 import contextlib
-import json
 import os
 import shlex
 import shutil
@@ -13,12 +12,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+
+import pyarrow.parquet as pq
 
 from .. import atomic, progress
 from ..errors import BolidError
 from ..workspace import Workspace
 from . import gallery, outcome, site
 
+PROMPT = "a photo of a person standing, in a red shirt and blue trousers"
 STOP_GRACE_S = 10.0
 """How long a command may take to end after Ctrl-C before it is killed."""
 
@@ -43,7 +46,7 @@ class CommandFailed(BolidError):
 
 
 def demo(options: DemoOptions) -> None:
-    """Run the demo and print its table.
+    """Run the demo and print its table; when it is stopped, by Ctrl-C or a signal, no process stays behind.
 
     Raises:
         UsageError: too few identities or photos.
@@ -51,41 +54,37 @@ def demo(options: DemoOptions) -> None:
         WorkspaceError: the folder is in use by another demo or cannot be written.
     """
     begun = time.monotonic()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     with _folder(options) as folder, atomic.locked(folder / "demo.lock", f"the demo in {folder}"):
         offers = gallery.build(folder / "site", options.identities, options.photos, options.seed)
         data = folder / "data"
         shutil.rmtree(data, ignore_errors=True)  # a demo shows the road from its beginning
         with site.serving(site.GallerySite(offers, folder / "site"), options.port) as address:
-            crawl, *rest = commands(address, data, options)
-            _run(crawl)
-        for command in rest:
+            _run(crawl_command(address, data))
+        for command in later_commands(data):
             _run(command)
         outcome.show(offers, Workspace(data), time.monotonic() - begun, kept=options.keep is not None)
 
 
-def commands(address: str, data: Path, options: DemoOptions) -> list[list[str]]:
-    """Return the commands of the demo, each as words after `bolid`."""
+def crawl_command(address: str, data: Path) -> list[str]:
+    """Return the first command, as words after `bolid`."""
     host = address.removeprefix("http://")
+    # The site is ours and on this machine, so it may be asked a thousand times a second.
+    return ["crawl", address, "--allow-private", host, "--min-photos", "6", "--rate", "1000", "-w", str(data)]
+
+
+def later_commands(data: Path) -> Iterator[list[str]]:
+    """Yield the commands that need no site, as words after `bolid`; each is asked for when the one before is done."""
     where = ["-w", str(data)]
     shards = ["--shards", str(data / "shards")]
-    prompt = "a photo of a person standing in a red shirt and blue trousers"
-    return [
-        ["crawl", address, "--allow-private", host, "--min-photos", "6", "--rate", "1000", *where],
-        ["curate", "--min-res", "1000", "--min-photos", "3", *where],
-        ["pack", "--split", "0.75,0.25,0", *where],
-        ["train", "vae", *shards, "--run", "vae", *_settings(VAE_SETTINGS), *where],
-        ["train", "adapter", *shards, "--body", "vae", "--base", "random-tiny", *_settings(ADAPTER_SETTINGS), *where],
-        ["generate", prompt, "--identity", "0", "--count", "2", *where],
-        ["eval", *shards, *where],
-    ]
-
-
-VAE_SETTINGS = {"loop.steps": "150"}
-ADAPTER_SETTINGS = {"loop.steps": "100"}
-
-
-def _settings(values: dict[str, str]) -> list[str]:
-    return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+    yield ["curate", "--min-res", "1000", "--min-photos", "3", *where]
+    yield ["pack", "--split", "0.75,0.25,0", *where]
+    yield ["train", "vae", *shards, "--set", "size=demo", *where]
+    yield ["train", "adapter", *shards, "--body", "vae", "--base", "random-tiny", *where]
+    bank = pq.read_table(Workspace(data).run("vae") / "export" / "identities.parquet")
+    yield ["generate", PROMPT, "--identity", bank["slug"][0].as_py(), "--count", "2", *where]
+    yield ["eval", *shards, *where]
 
 
 @contextlib.contextmanager
@@ -115,6 +114,10 @@ def _run(words: list[str]) -> None:
     progress.say(f"({time.monotonic() - begun:.0f} s)")
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End a command and everything that it started: first by asking, then by force."""
     for number in (signal.SIGINT, signal.SIGKILL):
@@ -124,10 +127,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait(STOP_GRACE_S)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # workers that outlived their parent
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """Read a JSON object from a file."""
-    content = json.loads(path.read_text("utf-8"))
-    assert isinstance(content, dict)
-    return content

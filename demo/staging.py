@@ -188,7 +188,15 @@ def aim(plans: Sequence[Plan], figures: Sequence[Figure]) -> Camera:
             names = tuple(dict.fromkeys(names + _ARMS))
         spheres += [extent[name] for name in names]
     points, radii = np.array([c for c, _ in spheres]), np.array([r for _, r in spheres])
-    return frame_points(points, radii, plan.size, pitch=plan.pitch, field_of_view=plan.field_of_view, fill=plan.fill)
+    return frame_points(
+        points,
+        radii,
+        plan.size,
+        pitch=plan.pitch,
+        field_of_view=plan.field_of_view,
+        fill=plan.fill,
+        headroom=1.0 if plan.framing == "full" or plan.pose == "lying" else 0.13,
+    )
 
 
 def build_scene(plans: Sequence[Plan], people: Sequence[tuple[Shape, FaceTraits]]) -> Scene:

@@ -17,19 +17,20 @@ from ..models.adapter import AdapterBundle, Scale
 from ..models.adapter_files import file_sha256
 from ..models.body_encoder import ENCODER_FILE
 from ..models.sampling import sample
-from ..models.sdxl import load_base, move
+from ..models.sdxl import SDXL, load_base, move
 from .conditions import Person, body_of, face_of
 from .config import GenerateConfig
 from .provenance import Provenance, write_picture
 
 SLUG_LENGTH = 40
+DEFAULT_SIDE = 1024  # px, SDXL's own
 
 
 def generate(
     prompt: str,
     out: Path,
     *,
-    base: str,
+    base: str | None = None,
     adapter: Path | None = None,
     person: Person = Person(),  # noqa: B008  (frozen)
     config: GenerateConfig = GenerateConfig(),  # noqa: B008  (frozen)
@@ -39,7 +40,8 @@ def generate(
     Args:
         prompt: what to show.
         out: folder for PNG files and their JSON records, created when missing.
-        base: base pipeline, see `models.sdxl.load_base`.
+        base: base pipeline, see `models.sdxl.load_base`; None takes the one that the adapter was trained on, SDXL
+            without an adapter.
         adapter: folder with `face.safetensors`, `body.safetensors`, or None for the base alone.
         person: whose body and face; by default nobody's: the body is drawn from the prior, the face left open.
         config: how to sample.
@@ -54,12 +56,15 @@ def generate(
     """
     bundle = None if adapter is None else _bundle(adapter, person)
     if bundle is None and (person.has_body or person.face):
-        raise UsageError("a body or a face needs an adapter; give --adapter RUN, or leave out the person")
+        raise UsageError("a body or a face needs an adapter; give --run RUN, or leave out the person")
     seeds = range(config.seed, config.seed + config.count)
     embeddings = _embeddings(bundle, person, seeds) if bundle else []
+    trained = bundle.metadata if bundle else {}
+    base = base or trained.get("base", SDXL)
     pipe = load_base(base)
     move(pipe, *_device())
-    record = Provenance(base=base, prompt=prompt, **_sampling(config), **_conditions(adapter, bundle, person, config))
+    sampling = _sampling(config, int(trained.get("resolution", DEFAULT_SIDE)))
+    record = Provenance(base=base, prompt=prompt, **sampling, **_conditions(adapter, bundle, person, config))
     written = []
     with _installed(bundle, pipe.unet, config), progress.bar("generate", len(seeds), "pictures") as bar:
         for index, seed in enumerate(seeds):
@@ -114,8 +119,8 @@ def _installed(bundle: AdapterBundle | None, unet: UNet2DConditionModel, config:
         yield
 
 
-def _sampling(config: GenerateConfig) -> dict[str, Any]:
-    size = (config.height, config.width)
+def _sampling(config: GenerateConfig, side: int) -> dict[str, Any]:
+    size = (config.height or side, config.width or side)
     return {"seed": config.seed, "steps": config.steps, "guidance": config.guidance, "size": size}
 
 

@@ -30,6 +30,7 @@ try:
 except ImportError as error:
     raise MissingExtraError(error.name or "diffusers", "train") from error
 
+SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 RANDOM_TINY = "random-tiny"
 PROMPT_TOKENS = 160  # a token is a byte here, and a caption must not lose its end
 TEXT_WIDTH = 32  # each of the two text encoders; the UNet sees both side by side

@@ -1,15 +1,13 @@
 """The folder of one run: what lies where, who may write in it, and whether it may be continued."""
 
 import contextlib
-import os
 import shutil
 import tempfile
 import tomllib
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from .. import atomic, progress
 from ..config import write_config
@@ -68,8 +66,7 @@ def opened(root: Path, config: RunConfig, resume: bool) -> Iterator[RunFolder]:
         raise TrainingError(f"the run {root} exists; choose another name with --run NAME or continue it with --resume")
     if resume and not exists:
         raise TrainingError(f"there is no run {root} to continue; check the name, or leave out --resume")
-    with atomic.locked(root / ".lock", f"the run {root}") as lock:
-        _close_in_children(lock)
+    with atomic.locked(root / ".lock", f"the run {root}"):
         if resume:
             _require_same_config(run, config)
         write_config(run.config, config)
@@ -107,18 +104,6 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         elif before != after:
             lines.append(f"{name}: {before!r} -> {after!r}")
     return lines
-
-
-def _close_in_children(lock: IO[str]) -> None:
-    """Keep the lock out of forked processes: readers outlive a killed run by seconds, and would hold it."""
-    reference = weakref.ref(lock)
-
-    def close() -> None:
-        inherited = reference()
-        if inherited is not None:
-            inherited.close()
-
-    os.register_at_fork(after_in_child=close)
 
 
 def _require_same_config(run: RunFolder, config: RunConfig) -> None:

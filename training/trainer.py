@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import math
+import os
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -165,6 +166,9 @@ def accelerator_for(loop: LoopConfig) -> Accelerator:
             "loop.device=cuda, but torch sees no GPU; set loop.device=cpu or install a CUDA build of torch"
         )
     on_gpu = torch.cuda.is_available() and loop.device != "cpu"
+    if not on_gpu and "OMP_NUM_THREADS" not in os.environ:
+        # Readers need cores too: with a thread a core, both wait for each other, ten times as slow on two cores.
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     precision = ("bf16" if on_gpu else "no") if loop.mixed_precision == "auto" else loop.mixed_precision
     # A branch that runs every n steps, or a head with nothing measured, leaves parameters unused.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)

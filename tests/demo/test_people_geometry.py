@@ -198,3 +198,10 @@ def test_a_lattice_that_goes_up_and_round_looks_outward() -> None:
     mesh = lattice(np.stack(rings), 0)
     polygon = 24 / 2 * math.sin(2 * math.pi / 24)
     assert volume(mesh) == pytest.approx(2 * polygon, rel=1e-4)
+
+
+def test_headroom_moves_the_spheres_up_in_a_tall_picture() -> None:
+    points, radii = np.array([[-0.5, 1.5, 0.0], [0.5, 1.5, 0.0]]), np.array([0.1, 0.1])
+    camera = frame_points(points, radii, (300, 600), pitch=0, field_of_view=40, fill=0.9, headroom=0.1)
+    xy, depth = camera.project(points)
+    assert (xy[:, 1] - camera.focal * radii / depth).min() == pytest.approx(60, abs=0.5)

@@ -24,8 +24,8 @@ def person(identity: int, photo: int, size: tuple[int, int], measured: bool) -> 
     shoulders = hips - [0, 2.2 * unit * shape[0]]
     points = np.zeros((17, 2))
     for side, sign in ((0, 1), (1, -1)):
-        points[5 + side] = shoulders + [sign * 0.8 * unit * shape[1], 0]
-        points[11 + side] = hips + [sign * 0.5 * unit * shape[2], 0]
+        points[5 + side] = shoulders + np.array([sign * 0.8 * unit * shape[1], 0])
+        points[11 + side] = hips + np.array([sign * 0.5 * unit * shape[2], 0])
         for start, first, second in ((5, 1.2 * shape[3], 1.1 * shape[4]), (11, 1.8 * shape[5], 1.7 * shape[6])):
             angle = sign * rng.uniform(0.1, 0.9 if start == 5 else 0.4)
             step = unit * np.array([np.sin(angle), np.cos(angle)])
