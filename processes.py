@@ -10,15 +10,28 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 
-def worker_pool(
-    workers: int | None = None, initializer: Callable[..., None] | None = None, initargs: tuple[Any, ...] = ()
-) -> ProcessPoolExecutor:
-    """Return a pool of spawned processes; `workers` None means one a core.
+class WorkerPool(ProcessPoolExecutor):
+    """A pool of spawned processes; leaving its block early gives up what has not begun.
 
     A pool of the standard library leaves its workers waiting for ever when the parent is killed; these end with it.
+
+    Args:
+        workers: processes; None means one a core.
+        initializer: called once in each worker with `initargs`.
+        initargs: arguments of the initializer.
     """
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(initializer, initargs))
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        initializer: Callable[..., None] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        super().__init__(workers, context, initializer=_start, initargs=(initializer, initargs))
+
+    def __exit__(self, *exception: object) -> None:
+        self.shutdown(wait=True, cancel_futures=True)
 
 
 def _start(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:

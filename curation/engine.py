@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import atomic, progress
-from ..processes import worker_pool
+from ..processes import WorkerPool
 from .pixels import PhotoReader
 from .stage import Stage
 
@@ -119,14 +119,11 @@ def _pooled(
 ) -> Iterator[tuple[_Task, list[pa.RecordBatch] | None, BaseException | None]]:
     if not tasks:
         return
-    pool = worker_pool(workers, initializer=_start_worker, initargs=(list(stages),))
-    try:
+    with WorkerPool(workers, initializer=_start_worker, initargs=(list(stages),)) as pool:
         futures = {pool.submit(_score, task): task for task in tasks}
         for future in concurrent.futures.as_completed(futures):
             error = future.exception()
             yield futures[future], None if error else future.result(), error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 _worker_stages: list[Stage] = []

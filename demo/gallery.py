@@ -19,7 +19,7 @@ from PIL import Image, ImageFilter
 
 from .. import atomic, progress
 from ..errors import UsageError
-from ..processes import worker_pool
+from ..processes import WorkerPool
 from . import people
 
 TRUTH_FILE = "truth.json"
@@ -120,17 +120,13 @@ def build(folder: Path, identities: int, photos: int, seed: int, workers: int | 
     offers: list[Offer] = []
     with (
         progress.bar("render the gallery site", total=len(planned), unit="photos") as bar,
-        worker_pool(workers) as pool,
+        WorkerPool(workers) as pool,
     ):
         for batch in (originals, copies):  # a copy reads its original
             futures = [pool.submit(_make, folder, offer, seed) for offer in batch]
-            try:
-                for future in as_completed(futures):
-                    offers.append(future.result())
-                    bar.advance()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+            for future in as_completed(futures):
+                offers.append(future.result())
+                bar.advance()
     offers.sort(key=lambda offer: (offer.identity, offer.number))
     rows = [dataclasses.asdict(offer) for offer in offers]
     atomic.write_text(folder / TRUTH_FILE, json.dumps({**wanted, "photos_offered": rows}, indent=1, ensure_ascii=False))

@@ -149,30 +149,36 @@ class _ServerThread(threading.Thread):
         self._loop = asyncio.new_event_loop()
         self._listening = threading.Event()
         self._address = ""
-        self._error: OSError | None = None
+        self._error: Exception | None = None
 
     def run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        runner = web.AppRunner(self._site.application(), access_log=None)
+        runner = web.AppRunner(self._site.application(), access_log=None, shutdown_timeout=1.0)
         try:
             self._loop.run_until_complete(runner.setup())
-            listener = web.TCPSite(runner, "127.0.0.1", self._port, shutdown_timeout=1.0)
+            listener = web.TCPSite(runner, "127.0.0.1", self._port)
             self._loop.run_until_complete(listener.start())
             host, port = runner.addresses[0][:2]
             self._address = f"http://{host}:{port}"
             self._listening.set()
             self._loop.run_forever()
-        except OSError as error:
+        except Exception as error:  # handed to the thread that waits for the address
             self._error = error
-            self._listening.set()
         finally:
+            self._listening.set()
             self._loop.run_until_complete(runner.cleanup())
             self._loop.close()
 
     def address(self) -> str:
         self._listening.wait(START_TIMEOUT_S)
+        if isinstance(self._error, OSError):
+            raise SiteError(
+                f"the demo site cannot listen on port {self._port}: {self._error.strerror}; choose another or 0"
+            )
+        if self._error is not None:
+            raise self._error
         if not self._address:
-            raise SiteError(f"the demo site cannot listen on port {self._port}: {self._error}; choose another or 0")
+            raise SiteError(f"the demo site did not start within {START_TIMEOUT_S:.0f} s; run the demo again")
         return self._address
 
     def stop(self) -> None:

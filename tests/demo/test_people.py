@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bolid.demo import albums, people, staging
-from bolid.demo.background import PLACES
-from bolid.demo.camera import FRAMINGS, VIEWS
-from bolid.demo.clothes import COLOURS
-from bolid.demo.pose import COCO_KEYPOINTS, POSES
+from bolid.demo import people
+from bolid.demo.people import albums, staging
+from bolid.demo.people import photo as photo_module
+from bolid.demo.people.background import PLACES
+from bolid.demo.people.camera import FRAMINGS, VIEWS
+from bolid.demo.people.clothes import COLOURS
+from bolid.demo.people.pose import COCO_KEYPOINTS, POSES
 from bolid.errors import UsageError
 from PIL import Image
 
@@ -71,7 +73,7 @@ def test_the_body_and_face_are_the_identitys_in_every_photo(album: list[people.P
 def test_clothes_and_place_ignore_the_body_and_face(monkeypatch: pytest.MonkeyPatch) -> None:
     before = people.take_photo(2, 6, 1, size=SIZE)
     other = people.make_person(2, 77)
-    monkeypatch.setattr(people, "make_person", lambda seed, identity: other)
+    monkeypatch.setattr(photo_module, "make_person", lambda seed, identity: other)
     after = people.take_photo(2, 6, 1, size=SIZE)
     assert not np.array_equal(before.image, after.image)
     assert before.truth.attributes == after.truth.attributes
@@ -84,7 +86,7 @@ def test_clothes_place_pose_and_view_do_not_correlate_with_the_shape() -> None:
     shapes = np.array([people.make_person(3, i).shape for i in range(count)], float)
     drawn = []
     for i in range(count):
-        plan = staging.draw_plan(people._stream(3, people._PHOTO, i, 0), SIZE, {}, together=False)
+        plan = staging.draw_plan(photo_module._stream(3, photo_module._PHOTO, i, 0), SIZE, {}, together=False)
         drawn.append(
             (
                 list(COLOURS).index(plan.outfit.top.colour),
@@ -104,7 +106,9 @@ def test_clothes_place_pose_and_view_do_not_correlate_with_the_shape() -> None:
 
 def test_the_clothes_of_one_identity_vary_as_much_as_those_of_all() -> None:
     def tops(pairs: list[tuple[int, int]]) -> int:
-        plans = [staging.draw_plan(people._stream(0, people._PHOTO, *p), SIZE, {}, together=False) for p in pairs]
+        plans = [
+            staging.draw_plan(photo_module._stream(0, photo_module._PHOTO, *p), SIZE, {}, together=False) for p in pairs
+        ]
         return len({(p.outfit.top.name, p.outfit.top.colour) for p in plans})
 
     one = tops([(4, n) for n in range(150)])
@@ -125,7 +129,10 @@ def test_fixing_one_factor_leaves_the_others() -> None:
 
 
 def test_all_poses_framings_and_views_occur_and_front_is_most_frequent() -> None:
-    plans = [staging.draw_plan(people._stream(0, people._PHOTO, 0, n), None, {}, together=False) for n in range(400)]
+    plans = [
+        staging.draw_plan(photo_module._stream(0, photo_module._PHOTO, 0, n), None, {}, together=False)
+        for n in range(400)
+    ]
     assert {p.pose for p in plans} == set(POSES)
     assert {p.framing for p in plans} == set(FRAMINGS)
     views = [p.view for p in plans]

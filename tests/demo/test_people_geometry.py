@@ -4,17 +4,17 @@ import math
 
 import numpy as np
 import pytest
-from bolid.demo.body import body_mesh
-from bolid.demo.camera import frame_points, look, wrap
-from bolid.demo.clothes import draw_outfit
-from bolid.demo.face import draw_face, head_mesh
-from bolid.demo.field import Cone, Ellipsoid, Grid, smooth_min, spline
-from bolid.demo.hair import hair_mesh
-from bolid.demo.light import ShadowMap, blur
-from bolid.demo.pose import Angles, Frame, pose_skeleton
-from bolid.demo.raster import rasterize
-from bolid.demo.shape import draw_shape
-from bolid.demo.surface import Mesh, box, lattice, normals, surface_nets
+from bolid.demo.people.body import body_mesh
+from bolid.demo.people.camera import frame_points, look, wrap
+from bolid.demo.people.clothes import draw_outfit
+from bolid.demo.people.face import draw_face, head_mesh
+from bolid.demo.people.field import Cone, Ellipsoid, Grid, smooth_min, spline
+from bolid.demo.people.hair import hair_mesh
+from bolid.demo.people.light import ShadowMap, blur
+from bolid.demo.people.pose import Angles, Frame, pose_skeleton
+from bolid.demo.people.raster import rasterize
+from bolid.demo.people.shape import draw_shape
+from bolid.demo.people.surface import Mesh, box, lattice, normals, surface_nets
 
 
 def ball(radius: float, centre: tuple[float, float, float], step: float = 0.02) -> Mesh:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UsageError
+from ...errors import UsageError
 from .background import Place, draw_place
 from .body import FURNITURE, PEOPLE_STRIDE
 from .camera import FRAMINGS, Camera, frame_points, view_of, wrap

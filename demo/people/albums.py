@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import multiprocessing
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from .. import atomic, progress
-from ..errors import BolidError, UsageError
-from .people import SHAPE_NAMES, Photo, encode_jpeg, make_person, take_photo
+from ... import atomic, progress
+from ...errors import BolidError, UsageError
+from ...processes import WorkerPool
+from .photo import Photo, encode_jpeg, make_person, take_photo
+from .shape import SHAPE_NAMES
 
 TRUTH_FILE = "truth.parquet"
 
@@ -88,8 +89,8 @@ def _rows(order: Order, jobs: list[tuple[int, int]], workers: int) -> Iterator[d
     if workers == 1:
         yield from map(write, jobs)
         return
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
-        yield from pool.imap(write, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers))))
+    with WorkerPool(min(workers, len(jobs))) as pool:
+        yield from pool.map(write, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers))))
 
 
 def write_photo(order: Order, job: tuple[int, int]) -> dict[str, Any]:

@@ -1,13 +1,4 @@
-"""Procedural people: bodies, faces and photos of them with ground truth, from nothing but numbers.
-
-    person = make_person(seed=0, identity=7)          # a body and a face that stay the same
-    photo = take_photo(seed=0, identity=7, n=3)       # pose, view, clothes, place and light that do not
-    photo.image, photo.mask, photo.truth.keypoints
-
-Everything follows from (seed, identity, n), bit for bit on one kind of machine. Shape, face and photo have streams of
-their own, so that clothes and background say nothing about who wears them. ``python -m bolid.demo.people --help``
-writes a folder of photos with a table of their truth.
-"""
+"""A person and a photo of them: from (seed, identity, n) to picture and truth."""
 
 import io
 from collections.abc import Sequence
@@ -19,29 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import UsageError
+from ...errors import UsageError
 from .body import FURNITURE, PEOPLE_STRIDE
 from .camera import Camera
 from .caption import write_caption
 from .face import FaceTraits, draw_face
 from .names import made_up_name
 from .render import Rendering, Scene, develop, halve, render
-from .shape import SHAPE_NAMES, SHAPE_RANGES, Shape, draw_shape
+from .shape import Shape, draw_shape
 from .staging import Plan, build_scene, draw_plan, empty_scene
-from .truth import FACE_LANDMARKS, PhotoTruth, face_truth, keypoint_truth, mask_box
-
-__all__ = [
-    "FACE_LANDMARKS",
-    "SHAPE_NAMES",
-    "SHAPE_RANGES",
-    "Person",
-    "Photo",
-    "PhotoTruth",
-    "empty_room",
-    "encode_jpeg",
-    "make_person",
-    "take_photo",
-]
+from .truth import PhotoTruth, face_truth, keypoint_truth, mask_box
 
 _SHAPE, _FACE, _PHOTO, _ROOM, _COMPANION = 1, 2, 3, 4, 5
 _SUPERSAMPLED_BELOW = 520  # pixels of the longer side
@@ -221,11 +199,3 @@ def _truth(
         attributes=attributes,
         caption=write_caption(rng, plan.outfit, scene.place, plan.pose, plan.view, plan.framing, plan.support, people),
     )
-
-
-if __name__ == "__main__":
-    import sys
-
-    from .albums import main as _main
-
-    sys.exit(_main())
