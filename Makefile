@@ -27,7 +27,7 @@ demo: $(STAMP)
 	$(BIN)/bolid demo --keep demo-output
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

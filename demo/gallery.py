@@ -137,10 +137,9 @@ def plan(identity: int, photos: int, seed: int) -> list[Offer]:
     """Decide what a gallery holds: kinds in the shares of `DIRT_OF_24`, in an order drawn from the seed."""
     person = people.make_person(seed, identity)
     generator = np.random.default_rng([seed, identity, 24])
-    dirt: list[Kind] = []
-    for kind, of_24 in DIRT_OF_24.items():
-        dirt += [kind] * max(1, round(of_24 * photos / 24))
-    dirt = dirt[: photos // 2]
+    dirt = [kind for kind, of_24 in DIRT_OF_24.items() for _ in range(max(1, round(of_24 * photos / 24)))]
+    turn = identity * (photos // 2) % len(dirt)  # a small gallery has room for some kinds, the next one for others
+    dirt = (dirt[turn:] + dirt[:turn])[: photos // 2]
     kinds = np.array([Kind.CLEAN] * (photos - len(dirt)) + dirt, dtype=object)
     generator.shuffle(kinds)
     clean = [number for number, kind in enumerate(kinds, start=1) if kind == Kind.CLEAN]

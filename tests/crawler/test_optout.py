@@ -58,9 +58,7 @@ def test_x_robots_tag(lines, refusal) -> None:
     assert header_refusal(lines, NOW) == refusal
 
 
-@pytest.mark.parametrize(
-    ("value", "found"), [("1", True), (" 1 ", True), ("0", False), (None, False), ("x", True)]
-)
+@pytest.mark.parametrize(("value", "found"), [("1", True), (" 1 ", True), ("0", False), (None, False), ("x", True)])
 def test_tdm_reservation(value, found) -> None:
     assert reserved(value) is found
 

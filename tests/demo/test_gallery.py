@@ -85,6 +85,11 @@ def test_the_plan_does_not_depend_on_other_galleries():
     assert json.dumps([str(o.kind) for o in gallery.plan(3, 12, seed=1)]).count("clean") == 6
 
 
+def test_small_galleries_share_the_kinds_among_them():
+    kinds = {offer.kind for identity in range(3) for offer in gallery.plan(identity, 12, seed=1)}
+    assert kinds == set(Kind)
+
+
 def test_copies_repeat_clean_photos():
     offers = {o.number: o for o in gallery.plan(0, 48, seed=9)}
     copies = [o for o in offers.values() if o.copy_of is not None]

@@ -64,7 +64,12 @@ def pack_people(
             row |= {"keep": True, "width": size[0], "height": size[1]}
             if measured:
                 box = [0.0, 0.0, float(size[0]), float(size[1])]
-                row |= {"keypoints": keypoints.tolist(), "person_box": box, "pose_confidence": 0.9, "pose_model": "drawn"}
+                row |= {
+                    "keypoints": keypoints.tolist(),
+                    "person_box": box,
+                    "pose_confidence": 0.9,
+                    "pose_model": "drawn",
+                }
             rows.append(row)
     workspace.curated_table.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows), workspace.curated_table)

@@ -1,0 +1,213 @@
+"""Servers that send too much, too slowly, or nonsense: each costs a bounded amount and ends as a row."""
+
+import asyncio
+import gzip
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator
+
+import pytest
+from aiohttp import web
+from bolid.crawler.crawl import crawl, crawl_urls
+from bolid.crawler.fetch import status_outcome
+from bolid.crawler.outcome import Failure, Rejection
+from bolid.errors import ConfigError
+
+
+@pytest.fixture
+def one(gallery):
+    gallery.add("anna_petrova", 3, seed=1)
+    return "/img/anna_petrova/1.jpg"
+
+
+def test_a_dripping_photo_is_given_up(gallery, workspace, options, one, photo) -> None:
+    """A byte now and then keeps a connection from being idle; the speed gives it away."""
+    dripped = []
+
+    async def drip(request):
+        response = web.StreamResponse(headers={"Content-Length": "100000"})
+        await response.prepare(request)
+        for byte in photo(5) * 100:
+            dripped.append(byte)
+            await response.write(bytes([byte]))
+            await asyncio.sleep(0.02)
+        return response
+
+    gallery.override[one] = drip
+    summary = crawl(workspace, options(idle_timeout_s=0.3, tries=1))
+    assert (summary.stored, summary.failed) == (2, {"too_slow": 1})
+    assert len(dripped) < 10_000
+
+
+def test_a_total_time_bounds_every_answer(gallery, workspace, options, one, photo) -> None:
+    async def steady(request):
+        response = web.StreamResponse(headers={"Content-Length": str(10**9)})
+        await response.prepare(request)
+        await response.write(photo(5))
+        while True:
+            await response.write(bytes(2000))
+            await asyncio.sleep(0.02)
+
+    gallery.override[one] = steady
+    assert crawl(workspace, options(total_timeout_s=0.5, tries=1, max_bytes=2**30)).failed == {"timeout": 1}
+
+
+RAW: dict[str, Callable[[], Iterator[bytes]]] = {
+    "no HTTP": lambda: iter([b"SSH-2.0-OpenSSH_9.6\r\n\r\n"]),
+    "a header without end": lambda: (b"HTTP/1.1 200 OK\r\nX: " if n == 0 else b"x" * 4096 for n in range(1000)),
+    "headers without end": lambda: (b"HTTP/1.1 200 OK\r\n" if n == 0 else b"X: x\r\n" * 500 for n in range(1000)),
+    "a length that is none": lambda: iter([b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n"]),
+    "broken chunks": lambda: iter([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n"]),
+    "a compression that is none": lambda: iter(
+        [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde"]
+    ),
+}
+
+
+@pytest.mark.parametrize("answer", RAW.values(), ids=RAW)
+def test_nonsense_is_a_temporary_failure(server, workspace, options, tmp_path, answer) -> None:
+    async def speak(reader, writer):
+        request = await reader.readuntil(b"\r\n\r\n")
+        if b"robots.txt" in request:
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        else:
+            try:
+                for piece in answer():
+                    writer.write(piece)
+                    await writer.drain()
+            except ConnectionError:
+                pass
+        writer.close()
+
+    async def listen():
+        return await asyncio.start_server(speak, "127.0.0.1", 0)
+
+    listening = asyncio.run_coroutine_threadsafe(listen(), server.loop).result(10)
+    where = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    file = tmp_path / "people.txt"
+    file.write_text(f"http://{where}/x.jpg")
+    summary = crawl_urls(workspace, options(allow_private=(where,), tries=2), file)
+    server.loop.call_soon_threadsafe(listening.close)
+    assert (summary.offered, summary.stored, sum(summary.failed.values())) == (1, 0, 1)
+
+
+def test_tls_that_is_none_is_not_tried_again_in_the_run(gallery, workspace, options, tmp_path) -> None:
+    file = tmp_path / "people.txt"
+    file.write_text(f"https://{gallery.host_port}/x.jpg")
+    summary = crawl_urls(workspace, options(), file)
+    assert sum(summary.failed.values()) == 1
+
+
+def test_a_page_that_unpacks_to_too_much_is_refused(gallery, workspace, options, one) -> None:
+    bomb = gzip.compress(bytes(100 * 2**20))
+    assert len(bomb) < 2**20
+
+    async def page(request):
+        headers = {"Content-Encoding": "gzip", "Content-Type": "text/html"}
+        return web.Response(body=bomb, headers=headers)
+
+    gallery.override["/photos/anna_petrova/pic-1.html"] = page
+    assert crawl(workspace, options()).rejected == {"page_too_large": 1}
+
+
+def test_a_photo_that_unpacks_to_too_much_is_refused(gallery, workspace, options, one, photo) -> None:
+    packed = zlib.compress(photo(5) + bytes(100 * 2**20))
+
+    async def image(request):
+        return web.Response(body=packed, headers={"Content-Encoding": "deflate", "Content-Type": "image/jpeg"})
+
+    gallery.override[one] = image
+    assert crawl(workspace, options(max_bytes=2**20)).rejected == {"too_large": 1}
+
+
+def test_a_packed_photo_is_unpacked(gallery, workspace, options, one) -> None:
+    plain = gallery.person("anna_petrova").photos[1]
+
+    async def image(request):
+        body = gzip.compress(plain)
+        return web.Response(body=body, headers={"Content-Encoding": "gzip", "Content-Type": "image/jpeg"})
+
+    gallery.override[one] = image
+    crawl(workspace, options())
+    assert {file.read_bytes() for file in workspace.images.rglob("*.jpg")} == set(gallery.person("anna_petrova").photos)
+
+
+def test_names_on_disk_never_come_from_the_network(gallery, workspace, options, one) -> None:
+    source = "/img/anna_petrova/1.jpg?../../../../../etc/x;.sh"
+
+    async def page(request):
+        return gallery.html(f'<img class="pic big_pic" src="{source}">')
+
+    gallery.override["/photos/anna_petrova/pic-1.html"] = page
+    crawl(workspace, options())
+    files = {str(file.relative_to(workspace.root)) for file in workspace.root.rglob("*") if file.is_file()}
+    images = {name for name in files if name.startswith("images/")}
+    assert all(len(name) == len("images/ab/") + 64 + len(".jpg") for name in images)
+    assert files - images <= {"crawl.sqlite", "crawl.sqlite-wal", "crawl.sqlite-shm", "crawl.lock", "images.parquet"}
+
+
+@pytest.mark.parametrize("contact", ["me\r\nX-Evil: 1", "ж", "", "x" * 300])
+def test_a_contact_that_no_header_can_carry(workspace, options, contact) -> None:
+    with pytest.raises(ConfigError, match="--contact"):
+        crawl(workspace, options(contact=contact))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reason"),
+    [
+        (404, Rejection, "not_found"),
+        (410, Rejection, "gone"),
+        (401, Rejection, "forbidden"),
+        (402, Rejection, "forbidden"),
+        (403, Rejection, "forbidden"),
+        (451, Rejection, "forbidden"),
+        (400, Rejection, "refused"),
+        (418, Rejection, "refused"),
+        (408, Failure, "http_408"),
+        (425, Failure, "http_425"),
+        (429, Failure, "http_429"),
+        (500, Failure, "http_500"),
+        (503, Failure, "http_503"),
+        (599, Failure, "http_599"),
+        (204, Failure, "http_204"),
+        (206, Failure, "http_206"),
+        (304, Failure, "http_304"),
+    ],
+)
+def test_what_a_status_means(status, kind, reason) -> None:
+    outcome = status_outcome(status)
+    assert (type(outcome), outcome.reason) == (kind, reason)
+
+
+def test_a_full_disk_stops_the_crawl_and_loses_nothing(gallery, workspace, options, one, monkeypatch) -> None:
+    import errno
+
+    from bolid.crawler import store
+    from bolid.errors import WorkspaceError
+
+    def full(folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.Incoming, "_spill", lambda self: spill(self))
+
+        def spill(self):
+            with store.storage_errors(self._folder):
+                full(self._folder)
+
+        with pytest.raises(WorkspaceError, match="disk is full"):
+            crawl(workspace, options())
+    database = sqlite3.connect(workspace.frontier)
+    states = {row[0] for row in database.execute("SELECT DISTINCT state FROM photos")}
+    database.close()
+    assert states == {"pending"}
+    assert crawl(workspace, options()).stored == 3
+
+
+def test_photos_too_large_for_memory_go_through_the_disk(gallery, workspace, options, monkeypatch) -> None:
+    monkeypatch.setattr("bolid.crawler.store.IN_MEMORY", 500)
+    person = gallery.add("anna_petrova", 3, seed=1)
+    assert min(len(photo) for photo in person.photos) > 500
+    assert crawl(workspace, options()).stored == 3
+    assert {file.read_bytes() for file in workspace.images.rglob("*.jpg")} == set(person.photos)
+    assert not [file for file in workspace.images.rglob("*") if file.name.endswith(".tmp")]

@@ -1,0 +1,219 @@
+"""Reading over a network: a loopback HTTP server with ranges, and a cache that may be killed, filled and damaged."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from bolid.errors import DataError, UsageError
+from bolid.shards import IdentityBatchSampler, IdentityDataset, PackSummary, collate, read_index, verify
+from bolid.shards.cache import BLOCK_BYTES, BlockCache
+from bolid.shards.store import open_store
+from torch.utils.data import DataLoader
+
+DIGEST = hashlib.sha256(b"shard").hexdigest()
+
+
+@dataclass
+class Site:
+    url: str
+    requests: list[str] = field(default_factory=list)
+    failing: int = 0
+    """Requests that will be answered with 503."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, site: Site, folder: Path, *arguments: object) -> None:
+        self.site, self.folder = site, folder
+        super().__init__(*arguments)
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, body: bool) -> None:
+        path = self.folder / self.path.lstrip("/")
+        if not path.is_file():
+            return self.send(404, b"")
+        span = self.headers.get("Range")
+        self.site.requests.append(f"{path.name} {span}")
+        if self.site.failing and path.suffix == ".tar":
+            self.site.failing -= 1
+            return self.send(503, b"")
+        data = path.read_bytes()
+        if span:
+            start, end = span.removeprefix("bytes=").split("-")
+            piece = data[int(start) : int(end) + 1 if end else None]
+            self.send(206, piece, {"Content-Range": f"bytes {start}-{int(start) + len(piece) - 1}/{len(data)}"})
+        else:
+            self.send(200, data if body else b"", {"Content-Length": str(len(data))} if not body else {})
+        return None
+
+    def send(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Accept-Ranges": "bytes", "Content-Length": str(len(data)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(packed: PackSummary) -> Iterator[Site]:
+    site = Site("")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, site, packed.out))
+    site.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield site
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bolid.shards.remote.FIRST_WAIT_S", 0.0)
+
+
+def test_a_remote_dataset_gives_the_same_items(site: Site, packed: PackSummary, tmp_path: Path) -> None:
+    far = IdentityDataset(site.url, refs=2, size=24, cache=tmp_path)
+    near = IdentityDataset(packed.out, refs=2, size=24)
+    assert far.index.select(near.index.column_names).equals(near.index)
+    for row in range(len(near)):
+        assert torch.equal(far[row]["target"], near[row]["target"])
+        assert far[row]["reference_keys"] == near[row]["reference_keys"]
+
+
+def test_each_block_is_fetched_once(site: Site, tmp_path: Path) -> None:
+    people = IdentityDataset(site.url, refs=2, size=24, cache=tmp_path)
+    for _ in range(2):
+        for row in range(len(people)):
+            people[row]
+    again = IdentityDataset(site.url, refs=2, size=24, cache=tmp_path)
+    again[0]
+    tars = [request for request in site.requests if ".tar" in request]
+    assert len(tars) == len(set(tars)) <= 5  # the tars of train are smaller than a block
+
+
+def test_a_batch_is_fetched_before_it_is_read(site: Site, tmp_path: Path) -> None:
+    people = IdentityDataset(site.url, refs=2, size=24, cache=tmp_path)
+    order = IdentityBatchSampler(people.index, 5)
+    people.__getitems__(order.global_batch(0, 0))
+    fetched = len(site.requests)
+    people.__getitems__(order.global_batch(0, 0))
+    assert len(site.requests) == fetched
+
+
+def test_workers_read_remote_data_too(site: Site, packed: PackSummary, tmp_path: Path) -> None:
+    def keys(shards: Path | str, workers: int) -> list[object]:
+        people = IdentityDataset(shards, refs=2, size=24, cache=tmp_path)
+        people[0]  # a connection is open before the fork
+        order = IdentityBatchSampler(people.index, 5)
+        context = "fork" if workers else None
+        loader = DataLoader(
+            people, batch_sampler=order, collate_fn=collate, num_workers=workers, multiprocessing_context=context
+        )
+        return [(batch["key"], batch["target"].sum().item()) for batch in loader]
+
+    assert keys(site.url, 2) == keys(packed.out, 0)
+
+
+def test_failures_that_pass_are_tried_again(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    people = IdentityDataset(site.url, refs=0, size=24, cache=tmp_path)
+    site.failing = 2
+    people[0]
+    assert capsys.readouterr().err.count("trying again") == 2
+    site.failing = 99
+    with pytest.raises(DataError, match=r"sample i\d+_\d+: .*could not be read 4 times"):
+        people[len(people) - 1]
+    site.failing = 0
+
+
+def test_index_and_verification_work_over_the_network(site: Site, packed: PackSummary) -> None:
+    assert read_index(site.url, "val").equals(read_index(packed.out, "val"))
+    assert verify(site.url) == []
+
+
+def test_a_place_without_a_dataset_says_so(site: Site) -> None:
+    with pytest.raises(DataError, match="no finished dataset"):
+        open_store(f"{site.url}/nowhere")
+
+
+def test_addresses_that_cannot_be_are_refused() -> None:
+    with pytest.raises(UsageError, match="as a string"):
+        open_store(Path("s3://bucket/shards"))
+    with pytest.raises(UsageError, match="nonsense"):
+        open_store("nonsense://bucket/shards")
+
+
+def test_a_damaged_block_is_not_believed(tmp_path: Path) -> None:
+    BlockCache(tmp_path).put(DIGEST, 3, b"x" * 1000)
+    assert BlockCache(tmp_path).get(DIGEST, 3, 10, 20) == b"x" * 10
+    [path] = tmp_path.glob("*/*.block")
+    whole = path.read_bytes()
+    for damaged in (whole[:500], whole[:-1] + b"y", b""):
+        path.write_bytes(damaged)
+        assert BlockCache(tmp_path).get(DIGEST, 3, 10, 20) is None
+
+
+def test_a_damaged_block_is_fetched_again(site: Site, tmp_path: Path) -> None:
+    people = IdentityDataset(site.url, refs=0, size=24, cache=tmp_path)
+    before = people[0]["target"]
+    for path in tmp_path.glob("*/*.block"):
+        path.write_bytes(path.read_bytes()[:-7])
+    assert torch.equal(IdentityDataset(site.url, refs=0, size=24, cache=tmp_path)[0]["target"], before)
+
+
+def test_the_cache_stays_below_its_limit_and_keeps_what_was_used_last(tmp_path: Path) -> None:
+    import os
+
+    cache = BlockCache(tmp_path, limit=10_000)
+    for number in range(40):
+        cache.put(DIGEST, number, bytes([number]) * 900)
+        [path] = tmp_path.glob(f"*/*-{number:06d}.block")
+        os.utime(path, (number, number))
+        assert cache.size() <= 10_000
+        cache.get(DIGEST, 0, 0, 1)  # block 0 is used all the time
+    assert cache.get(DIGEST, 0, 0, 1) == b"\0"
+    assert cache.get(DIGEST, 39, 0, 1) == bytes([39])
+    assert cache.get(DIGEST, 5, 0, 1) is None
+    cache.put(DIGEST, 99, bytes(20_000))  # larger than the whole cache
+    assert cache.get(DIGEST, 99, 0, 1) is None
+
+
+def test_a_torn_ledger_and_left_over_files_do_no_harm(tmp_path: Path) -> None:
+    import os
+
+    cache = BlockCache(tmp_path, limit=10_000)
+    for number in range(5):
+        cache.put(DIGEST, number, bytes(900))
+    (tmp_path / "ledger").write_bytes(b"\0\0garbage")
+    left = tmp_path / DIGEST[:2] / "left.tmp"
+    left.write_bytes(bytes(3000))
+    os.utime(left, (1, 1))
+    for number in range(5, 12):
+        cache.put(DIGEST, number, bytes(900))
+        assert cache.size() <= 10_000
+    assert not left.exists()
+
+
+def test_a_dataset_larger_than_the_cache_can_be_read(site: Site, tmp_path: Path) -> None:
+    people = IdentityDataset(site.url, refs=1, size=24, cache=tmp_path, cache_size=50_000)
+    for row in range(len(people)):
+        people[row]
+    assert BlockCache(tmp_path).size() <= 50_000
+    with pytest.raises(UsageError, match="like 64G"):
+        IdentityDataset(site.url, cache=tmp_path, cache_size="much")
+    assert BLOCK_BYTES % 512 == 0
