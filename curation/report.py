@@ -34,7 +34,7 @@ def write(workspace: Workspace, summary: "CurationSummary", config: Config) -> N
     rows = pq.read_table(workspace.curated_table).to_pylist()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
-    thumbnails = _Thumbnails(workspace)
+    thumbnails = _Thumbnails(workspace, rows)
     page = template.render(
         version=__version__,
         summary=asdict(summary),
@@ -137,25 +137,24 @@ def _title(row: dict[str, Any]) -> str:
 class _Thumbnails:
     """Data addresses of small JPEGs, each photo read once; a photo that does not decode has none."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, rows: list[dict[str, Any]]) -> None:
         self._workspace = workspace
+        self._rows = {row["sha256"]: row for row in rows}
         self._made: dict[str, str | None] = {}
-        self._format: dict[str, str] = {}
 
     def of(self, row: dict[str, Any]) -> str | None:
         sha256 = row["sha256"]
-        self._format[sha256] = row["format"]
         if sha256 not in self._made:
-            self._made[sha256] = None if row["decoded_width"] is None else self._make(sha256)
+            self._made[sha256] = None if row["decoded_width"] is None else self._make(row)
         return self._made[sha256]
 
     def repeated(self, row: dict[str, Any]) -> str | None:
         """The photo that a duplicate repeats, when it is not the very same bytes."""
         nearest = row["nearest_kept"]
-        return self._made.get(nearest) if nearest and nearest != row["sha256"] else None
+        return self.of(self._rows[nearest]) if nearest and nearest != row["sha256"] else None
 
-    def _make(self, sha256: str) -> str:
-        with Image.open(self._workspace.photo(sha256, self._format[sha256])) as photo:
+    def _make(self, row: dict[str, Any]) -> str:
+        with Image.open(self._workspace.photo(row["sha256"], row["format"])) as photo:
             photo.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))
             small = photo.convert("RGB")
         small.thumbnail((THUMBNAIL, THUMBNAIL))
