@@ -145,10 +145,13 @@ def pack(
     """Pack the kept photos into identity-grouped WebDataset shards."""
     progress.use_json_lines(json_lines)
     from .config import validate
+    from .shards import options as pack_options
     from .shards import writer as room
 
     options = {"shard_size": _bytes(shard_size), "split": _shares(split), "max_side": max_side}
-    summaries.pack(room.pack(Workspace.resolve(workspace), validate(room.PackConfig, options, "bolid pack"), out))
+    summaries.pack(
+        room.pack(Workspace.resolve(workspace), validate(pack_options.PackConfig, options, "bolid pack"), out)
+    )
 
 
 @train.command("vae", epilog="Example: `bolid train vae --shards data/shards --run vae --set loop.steps=20000`")
