@@ -4,6 +4,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from ..errors import AccountingError
+from .frontier import Frontier
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,13 @@ def page_failures(database: sqlite3.Connection, source: str) -> dict[str, int]:
     return {row["reason"]: row["number"] for row in rows}
 
 
-def summarise(
-    database: sqlite3.Connection, site: str, source: str, received: int, saved: int, seconds: float
-) -> CrawlSummary:
+def summarise(frontier: Frontier, received: int, saved: int, seconds: float) -> CrawlSummary:
     """Count everything.
 
     Raises:
         AccountingError: a photo is in no known state.
     """
+    database, site, source = frontier.database, frontier.site, frontier.source
     counts = photo_counts(database, source)
     done = sum(counts.pop("done", {}).values())
     query = "SELECT count(DISTINCT sha256) FROM photos WHERE source = ? AND state = 'done'"

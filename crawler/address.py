@@ -1,5 +1,6 @@
 """Addresses as pure functions: one spelling for each, and which hosts may be connected to."""
 
+import functools
 import ipaddress
 import re
 from urllib.parse import urljoin
@@ -33,6 +34,7 @@ def canonical(base: str, link: str) -> str | None:
     return text if len(text) <= MAX_LENGTH else None
 
 
+@functools.lru_cache(4096)
 def origin(url: str) -> str:
     """Return scheme, host and port of an http(s) address; the port is left out where it is the usual one."""
     return str(URL(url).origin())
@@ -65,6 +67,7 @@ def parse_host_port(text: str) -> str:
     raise ConfigError(f"--allow-private {text}: write it as HOST:PORT, for example 127.0.0.1:8000")
 
 
+@functools.lru_cache(4096)
 def is_public(text: str) -> bool:
     """Say whether an IP address belongs to the public internet (not private, loopback, link-local, multicast ...)."""
     ip = ipaddress.ip_address(text)
@@ -76,6 +79,7 @@ def is_public(text: str) -> bool:
     return ip.is_global and not ip.is_multicast and not any(ip in network for network in _CLOSED)
 
 
+@functools.lru_cache(4096)
 def literal(host: str) -> bool:
     """Say whether a host is written as an IP address."""
     try:

@@ -1,32 +1,37 @@
 """Crawl a gallery site into a workspace: exact after a crash, polite, and no photo is read that is too small."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from .. import progress
 from ..atomic import locked
 from ..config import Config
 from ..errors import LayoutError, PolicyError, SiteError
 from ..workspace import Workspace
 from . import restart
 from .account import CrawlSummary, summarise
-from .address import host_port, is_loopback, parse_host_port
+from .address import canonical, host_port, is_loopback, parse_host_port
 from .definition import load_definition
 from .fetch import Fetcher, Limits, user_agent
 from .frontier import Bounds, Frontier
 from .hosts import Hosts
 from .outcome import LAYOUT, MAX_PHOTOS, PRIVATE, ROBOTS, TOO_FEW
+from .page_work import PageWork
+from .photo_work import PhotoWork
+from .receive import PhotoLimits, Receiver, Tally
+from .report import report
 from .schedule import Schedule
 from .site import Site
 from .store import Store, remove_leftovers
 from .suppress import read_suppression
 from .table import write_images_table
-from .work import Patience, Tally, Work, layout_message
-
-REPORT_S = 0.5
+from .url_list import Listed, list_digest, read_list
+from .work import Patience, Work, layout_message
 
 
 class CrawlOptions(Config):
@@ -75,66 +80,121 @@ def crawl(workspace: Workspace, options: CrawlOptions) -> CrawlSummary:
         LayoutError: pages fit no selector of the definition; what did fit is stored.
     """
     site = Site.bind(load_definition(options.site), options.start_url)
-    allowed = frozenset(parse_host_port(text) for text in options.allow_private)
-    check_policy(site, options, allowed)
-    with locked(workspace.frontier.with_suffix(".lock"), f"the crawl of {workspace.root}"):
-        begun, tally = time.monotonic(), Tally()
-        frontier = Frontier(workspace.frontier, site.definition.name, site.source)
-        try:
-            asyncio.run(_crawl(workspace, options, site, allowed, frontier, tally))
-            _require_start(site, frontier)
-            _require_layout(site, frontier)
-            seconds = time.monotonic() - begun
-            return summarise(frontier.database, site.definition.name, site.source, tally.received, tally.saved, seconds)
-        finally:
-            # Also after Ctrl-C or a layout that fits no longer: the table shows what is stored.
-            write_images_table(workspace)
-            seconds = time.monotonic() - begun
-            summary = summarise(
-                frontier.database, site.definition.name, site.source, tally.received, tally.saved, seconds
-            )
-            frontier.close()
-    _require_layout(site, summary)
-    return summary
+    allowed = _allowed(options)
+    require_permission(site.start, options.contact, allowed)
+    with _frontier(workspace, site.definition.name, site.source) as frontier:
+        summary = _run(workspace, options, frontier, allowed, site)
+        _require_start(site, frontier)
+        _require_layout(site, frontier)
+        return summary
 
 
-def check_policy(site: Site, options: CrawlOptions, allowed: frozenset[str]) -> None:
+def crawl_urls(
+    workspace: Workspace, options: CrawlOptions, file: Path, url_col: str = "url", identity_col: str | None = None
+) -> CrawlSummary:
+    """Fetch the photos of a list of addresses with everything that `crawl` does for those of a site.
+
+    The list says what is fetched: `start_url`, `site`, `identities`, `min_photos` and `max_photos` have no effect.
+
+    Args:
+        workspace: where photos go.
+        options: see `CrawlOptions`.
+        file: .parquet, .csv with a header, or .txt with an address a line.
+        url_col: column of the addresses.
+        identity_col: column of the identities; None: all belong to one, called like the file.
+
+    Raises:
+        ConfigError, DataError: the list cannot be read.
+        PolicyError: the list has live addresses and no contact is given.
+        WorkspaceError: another crawl runs in the workspace, or it cannot be written.
+    """
+    allowed = _allowed(options)
+    name = f"list-{file.stem}"
+    digest = list_digest(file, url_col, identity_col)
+    with _frontier(workspace, name, name) as frontier:
+        frontier.suppression = read_suppression(workspace.root)
+        if not frontier.knows_list(digest):
+            first = 0
+            for lines in read_list(file, url_col, identity_col):
+                _require_contact(lines, options.contact)
+                frontier.add_listed(lines, first)
+                first += len(lines)
+            frontier.list_added(digest)
+        return _run(workspace, options, frontier, allowed, None)
+
+
+def _allowed(options: CrawlOptions) -> frozenset[str]:
+    user_agent(options.contact)  # says now what is wrong with it
+    return frozenset(parse_host_port(text) for text in options.allow_private)
+
+
+def require_permission(start: str, contact: str | None, allowed: frozenset[str]) -> None:
     """Refuse a crawl that names no contact or begins in a private network.
 
     Raises:
         PolicyError: see above.
     """
-    user_agent(options.contact)
-    if not is_loopback(site.start):
-        if options.contact is None:
+    if not is_loopback(start):
+        if contact is None:
             raise PolicyError(
-                f"a crawl of {site.start} needs a contact, so that its operator can reach you; "
+                f"a crawl of {start} needs a contact, so that its operator can reach you; "
                 "add --contact with an e-mail address or a URL"
             )
-    elif host_port(site.start) not in allowed:
+    elif host_port(start) not in allowed:
         raise PolicyError(
-            f"{site.start} is on this machine and private addresses are refused; "
-            f"add --allow-private {host_port(site.start)}"
+            f"{start} is on this machine and private addresses are refused; add --allow-private {host_port(start)}"
         )
 
 
+def _require_contact(lines: Sequence[Listed], contact: str | None) -> None:
+    for line in lines if contact is None else ():
+        url = canonical("", line.url)
+        if url is not None and not is_loopback(url):
+            raise PolicyError(
+                f"the list holds live addresses ({url}), whose operators must be able to reach you; "
+                "add --contact with an e-mail address or a URL"
+            )
+
+
+@contextlib.contextmanager
+def _frontier(workspace: Workspace, site: str, source: str) -> Iterator[Frontier]:
+    with locked(workspace.frontier.with_suffix(".lock"), f"the crawl of {workspace.root}"):
+        frontier = Frontier(workspace.frontier, site, source)
+        try:
+            yield frontier
+        finally:
+            frontier.close()
+
+
+def _run(
+    workspace: Workspace, options: CrawlOptions, frontier: Frontier, allowed: frozenset[str], site: Site | None
+) -> CrawlSummary:
+    begun, tally = time.monotonic(), Tally()
+    try:
+        asyncio.run(_crawl(workspace, options, frontier, allowed, site, tally))
+    finally:
+        # Also after Ctrl-C or a layout that fits no longer: the table shows what is stored.
+        write_images_table(workspace)
+    return summarise(frontier, tally.received, tally.saved, time.monotonic() - begun)
+
+
 async def _crawl(
-    workspace: Workspace, options: CrawlOptions, site: Site, allowed: frozenset[str], frontier: Frontier, tally: Tally
-) -> None:
+    workspace: Workspace, options: CrawlOptions, frontier: Frontier, allowed: frozenset[str], site: Site | None,
+    tally: Tally,
+) -> None:  # fmt: skip
     store = Store(workspace, frontier)
     _take_up(workspace, options, frontier, store)
-    frontier.add_start(site.start, site.kind, site.slug(site.kind, site.start))
+    if site is not None:
+        frontier.add_start(site.start, site.kind, site.slug(site.kind, site.start))
     hosts = Hosts(frontier, options.rate, options.patience_s, options.backoff_s)
     limits = Limits(options.idle_timeout_s, options.total_timeout_s)
     try:
         async with store, Fetcher(hosts, user_agent(options.contact), allowed, limits) as fetcher:
             hosts.fetcher = fetcher
-            patience = Patience(options.tries, options.backoff_s)
-            work = Work(site, frontier, fetcher, hosts, store, options.bounds, options.max_bytes, patience, tally)
-            work.schedule = Schedule(work.claim, work.due, options.concurrency, options.patience_s)
-            reporter = asyncio.create_task(_report(tally))
+            schedule = _schedule(options, frontier, hosts, fetcher, store, site, tally)
+            reporter = asyncio.create_task(report(frontier, tally))
             try:
-                await work.schedule.run(frontier.pending_hosts())
+                await schedule.run(frontier.pending_hosts())
             finally:
                 reporter.cancel()
     except BaseExceptionGroup as group:
@@ -144,10 +204,26 @@ async def _crawl(
         frontier.release_all()
 
 
+def _schedule(
+    options: CrawlOptions, frontier: Frontier, hosts: Hosts, fetcher: Fetcher, store: Store, site: Site | None,
+    tally: Tally,
+) -> Schedule:  # fmt: skip
+    """Wire the parts: what is claimed, what is done to it, and who is woken by it."""
+    schedule = Schedule(options.patience_s)
+    limits = PhotoLimits(options.min_res, options.max_bytes)
+    receiver = Receiver(fetcher, store, limits, tally)
+    photos = PhotoWork(frontier, fetcher, receiver, hosts, store, tally, site, schedule.wake)
+    pages = (PageWork(site, frontier, fetcher, options.bounds, schedule.wake), site) if site else None
+    patience = Patience(options.tries, options.backoff_s, options.concurrency)
+    work = Work(frontier, hosts, photos, pages, options.identities, patience, tally, schedule.wake_all)
+    schedule.claim, schedule.due, schedule.slots = work.claim, work.due, work.slots
+    return schedule
+
+
 def _take_up(workspace: Workspace, options: CrawlOptions, frontier: Frontier, store: Store) -> None:
     """Go on from what an earlier run left, with the options and the suppress.txt of this one."""
     frontier.suppression = read_suppression(workspace.root)
-    remove_leftovers(workspace.images)
+    remove_leftovers(workspace)
     restart.recover(frontier, store.exists)
     restart.suppress(frontier, frontier.suppression, store.remove)
     restart.reconsider(frontier, options.bounds, options.max_bytes)
@@ -155,16 +231,6 @@ def _take_up(workspace: Workspace, options: CrawlOptions, frontier: Frontier, st
         restart.ask_again(frontier)
     if options.refresh:
         restart.refresh(frontier)
-
-
-async def _report(tally: Tally) -> None:
-    shown = 0
-    with progress.bar("crawl", None, "photos") as bar:
-        while True:
-            await asyncio.sleep(REPORT_S)
-            note = f"{tally.received / 1e6:.1f} MB received, {tally.saved / 1e6:.1f} MB saved"
-            bar.advance(tally.settled - shown, note)
-            shown = tally.settled
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -139,11 +139,15 @@ class PageKind(Config):
 
 
 class SiteDefinition(Config):
-    """A gallery site; the first entry of `pages` is the kind of the start page."""
+    """A gallery site; the first entry of `pages` is the kind of the start page.
+
+    A `family` of sites has no host of its own: `start` gives the path, the user the host.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     title: str
     start: str
+    family: bool = False
     hosts: Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], Field(min_length=1)]
     rights: Rights = Rights()
     pages: Annotated[tuple[PageKind, ...], Field(min_length=1)]

@@ -4,6 +4,7 @@ Whatever goes wrong leaves as a Rejection (final) or a Failure (may pass). Befor
 redirect the gate is asked, which knows robots.txt and the pace of the host.
 """
 
+import asyncio
 import contextlib
 import re
 import time
@@ -41,10 +42,11 @@ class Gate(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """Time-outs in seconds and sizes in bytes of every answer."""
+    """Time-outs in seconds, sizes in bytes, and the slowest body in bytes/s that is waited for."""
 
     idle_s: float = 20.0
     total_s: float = 300.0
+    slowest: float = 1024.0
     page_bytes: int = MAX_PAGE
 
 
@@ -125,7 +127,7 @@ class Fetcher:
                     # An opt-out on the way to a photo is one of the photo.
                     signals += [(name, value) for name, value in response.headers.items() if name.lower() in _SIGNALS]
                     if response.status not in _REDIRECTS:
-                        yield Answer(url, response, signals)
+                        yield Answer(url, response, signals, self._limits)
                         return
                     url = _redirect(url, response)
                 finally:
@@ -140,7 +142,9 @@ class Fetcher:
         if admit:
             await self._gate.admit(url)
         asked_at = time.monotonic()
-        response = await self._session.get(url, headers=headers, allow_redirects=False)
+        # A time-out of its own: headers that drip in byte by byte are never idle.
+        async with asyncio.timeout(CONNECT_S + self._limits.idle_s):
+            response = await self._session.get(url, headers=headers, allow_redirects=False)
         pause = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
         self._gate.answered(url, response.status, asked_at, pause)
         return response
@@ -167,8 +171,10 @@ class Answer:
     `signals` are the opt-out headers (name, value) of this answer and of the redirects before it.
     """
 
-    def __init__(self, url: str, response: aiohttp.ClientResponse, signals: Sequence[tuple[str, str]]) -> None:
-        self.url, self._response, self.signals = url, response, tuple(signals)
+    def __init__(
+        self, url: str, response: aiohttp.ClientResponse, signals: Sequence[tuple[str, str]], limits: Limits
+    ) -> None:
+        self.url, self._response, self.signals, self._limits = url, response, tuple(signals), limits
 
     @property
     def status(self) -> int:
@@ -200,9 +206,19 @@ class Answer:
             pause = retry_after(self.headers.get("Retry-After"), datetime.now(UTC))
             raise status_outcome(self.status, pause)
 
-    def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives (decompressed)."""
-        return self._response.content.iter_any()
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives (decompressed).
+
+        Raises:
+            Failure: it drips in more slowly than `Limits.slowest` once the idle time has passed (`too_slow`).
+        """
+        begun, received = time.monotonic(), 0
+        async for piece in self._response.content.iter_any():
+            received += len(piece)
+            elapsed = time.monotonic() - begun
+            if elapsed > self._limits.idle_s and received < self._limits.slowest * elapsed:
+                raise Failure("too_slow", f"{received} bytes in {elapsed:.0f} s")
+            yield piece
 
     async def prefix(self, limit: int) -> bytes:
         """Return the body, or its first `limit` bytes."""

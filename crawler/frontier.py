@@ -7,15 +7,17 @@ So the process can be killed at any moment: what was done stays done, everything
 import contextlib
 import sqlite3
 import struct
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .address import MAX_LENGTH, origin
+from .address import MAX_LENGTH, canonical, origin
 from .extract import Gallery, PageLink, PhotoLink
-from .outcome import LAYOUT, MAX_PHOTOS, SAME_ADDRESS, SUPPRESSED, TOO_SMALL, Rejection
+from .outcome import BAD_ADDRESS, LAYOUT, MAX_PHOTOS, SAME_ADDRESS, SUPPRESSED, TOO_SMALL, Rejection
 from .schema import connect
 from .suppress import Suppression
+from .url_list import Listed
 
 _AFTER = 1 << 31  # places of further pages of a list lie behind those of its entries
 _SCAN = 1000  # open pages looked at for one claim
@@ -53,12 +55,11 @@ class PhotoRow:
     rights: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stored:
-    """What is known of a photo whose bytes came whole."""
+    """What is known of a photo whose bytes came whole; `sha256` is empty until they are hashed."""
 
     row: int
-    sha256: str
     width: int
     height: int
     bytes: int
@@ -66,6 +67,7 @@ class Stored:
     fetched_at: float
     etag: str | None
     robots: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,43 @@ class Frontier:
             "SELECT state, reason, detail, due FROM pages WHERE source = ? AND url = ?", (self.source, url)
         ).fetchone()
         return row["state"], row["reason"] or "", row["detail"] or "", row["due"]
+
+    # --- lists of addresses -------------------------------------------------------------------------------
+
+    def knows_list(self, digest: str) -> bool:
+        """Say whether a list was taken in completely."""
+        query = "SELECT 1 FROM lists WHERE source = ? AND digest = ?"
+        return self._db.execute(query, (self.source, digest)).fetchone() is not None
+
+    def add_listed(self, lines: Sequence[Listed], first: int) -> None:
+        """Add the photos of a list; `first` is the place of the first one. Malformed addresses are rejected rows."""
+        with self.transaction() as db:
+            known: dict[str, int] = {}
+            added: Counter[int] = Counter()
+            for place, line in enumerate(lines, first):
+                path = step(b"", place)
+                if line.identity not in known:
+                    known[line.identity] = self._identity(db, line.identity, path, "accepted")
+                added[known[line.identity]] += self._add_listed(db, known[line.identity], path, line)
+            counted = [(number, identity) for identity, number in added.items()]
+            db.executemany("UPDATE identities SET offered = offered + ? WHERE id = ?", counted)
+
+    def _add_listed(self, db: sqlite3.Connection, identity: int, path: bytes, line: Listed) -> int:
+        url = canonical("", line.url)
+        link = url or line.url[:MAX_LENGTH]
+        state, reason, detail = _unless(self.suppression.entry(url, slug=line.identity))
+        if url is None:
+            state, reason, detail = "rejected", BAD_ADDRESS, None
+        return db.execute(
+            "INSERT INTO photos (source, identity, path, link, url, page_url, host, rights, state, reason, detail)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (self.source, identity, path, link, url, link, origin(url) if url else "", "", state, reason, detail),
+        ).rowcount
+
+    def list_added(self, digest: str) -> None:
+        """Note that a list was taken in completely."""
+        with self.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO lists (source, digest) VALUES (?, ?)", (self.source, digest))
 
     # --- claims -------------------------------------------------------------------------------------------
 
@@ -325,14 +364,14 @@ class Frontier:
             (self.source, link.url, link.kind, origin(link.url), path, identity, *_unless(entry)),
         )
 
-    def _identity(self, db: sqlite3.Connection, slug: str, path: bytes) -> int:
+    def _identity(self, db: sqlite3.Connection, slug: str, path: bytes, begin: str = "new") -> int:
         key = (self.site, slug)
         known = db.execute("SELECT id FROM identities WHERE site = ? AND slug = ?", key).fetchone()
         if known is not None:
             return int(known["id"])
         taken = db.execute("SELECT 1 FROM identities WHERE label = ?", (slug,)).fetchone()
         label = f"{self.site}:{slug}" if taken else slug
-        state, reason = ("rejected", SUPPRESSED) if slug in self.suppression.slugs else ("new", None)
+        state, reason = ("rejected", SUPPRESSED) if slug in self.suppression.slugs else (begin, None)
         insert = "INSERT INTO identities (site, slug, label, path, state, reason) VALUES (?, ?, ?, ?, ?, ?)"
         return int(db.execute(insert, (*key, label, path, state, reason)).lastrowid or 0)
 
@@ -450,6 +489,22 @@ class Frontier:
         with self.transaction() as db:
             for table in ("photos", "pages"):
                 db.execute(f"UPDATE {table} SET state = 'pending' WHERE state = 'in_flight'")
+
+    def open_photos(self) -> int:
+        """Count the photos that are pending or in flight."""
+        pending = "SELECT count(*) FROM photos WHERE source = ? AND state = 'pending'"
+        under_way = "SELECT count(*) FROM photos WHERE state IN ('in_flight', 'storing')"
+        return _number(self._one(pending, self.source)) + _number(self._one(under_way))
+
+    def under_way(self, limit: int) -> list[tuple[str, int, int]]:
+        """Return (slug, photos settled, photos offered) of up to `limit` identities with photos in flight."""
+        rows = self._db.execute(
+            "SELECT label, offered, (SELECT count(*) FROM photos WHERE identity = identities.id"
+            " AND state NOT IN ('pending', 'in_flight', 'storing')) AS settled FROM identities WHERE id IN"
+            " (SELECT identity FROM photos WHERE state IN ('in_flight', 'storing')) ORDER BY path LIMIT ?",
+            (limit,),
+        )
+        return [(row["label"], row["settled"], row["offered"]) for row in rows]
 
     def matched(self, kind: str) -> bool:
         """Say whether any page of a kind (or, for 'picture', any picture page) was ever read in this source."""

@@ -6,6 +6,7 @@ that asked for less is not surprised by a restart.
 
 import asyncio
 import time
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
 from .address import origin
@@ -14,6 +15,8 @@ from .frontier import Frontier, HostRow
 from .outcome import ROBOTS, Failure, Postponed, Rejection
 from .politeness import Pace
 from .robots import CACHE_S, MAX_BYTES, Robots
+
+MAX_KNOWN = 1024  # hosts kept in memory: more than are worked for at once
 
 
 @dataclass
@@ -36,7 +39,7 @@ class Hosts:
 
     def __init__(self, frontier: Frontier, rate: float, patience_s: float, again_s: float) -> None:
         self._frontier, self._rate, self._patience_s, self._again_s = frontier, rate, patience_s, again_s
-        self._known: dict[str, _Host] = {}
+        self._known: OrderedDict[str, _Host] = OrderedDict()
         self.fetcher: Fetcher | None = None
 
     async def admit(self, url: str) -> None:
@@ -82,10 +85,13 @@ class Hosts:
     def remember(self) -> None:
         """Keep the rates of all hosts for the next run."""
         for host in self._known.values():
-            slowed = host.pace.rate if host.pace.rate < host.pace.nominal else None
-            if slowed != host.row.rate:
-                host.row = replace(host.row, rate=slowed)
-                self._frontier.remember(host.row)
+            self._keep(host)
+
+    def _keep(self, host: _Host) -> None:
+        slowed = host.pace.rate if host.pace.rate < host.pace.nominal else None
+        if slowed != host.row.rate:
+            host.row = replace(host.row, rate=slowed)
+            self._frontier.remember(host.row)
 
     async def robots(self, host: str) -> Robots:
         """Return the robots.txt of a host, at most a day old."""
@@ -135,7 +141,11 @@ class Hosts:
                 return
 
     def _host(self, name: str) -> _Host:
-        if name not in self._known:
+        if name in self._known:
+            self._known.move_to_end(name)
+        else:
+            if len(self._known) >= MAX_KNOWN:
+                self._keep(self._known.popitem(last=False)[1])
             row = self._frontier.host(name)
             rests = max(0.0, row.resume_at - time.time())
             self._known[name] = _Host(row, Pace(self._rate, row.rate, time.monotonic() + rests if rests else 0.0))

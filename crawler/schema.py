@@ -12,25 +12,25 @@ from pathlib import Path
 from ..atomic import storage_errors
 from ..errors import WorkspaceError
 
-VERSION = 1
+VERSION = 3
 
 SCHEMA = """
-CREATE TABLE hosts (
+CREATE TABLE IF NOT EXISTS hosts (
     host TEXT PRIMARY KEY,
     rate REAL, resume_at REAL NOT NULL DEFAULT 0,
     robots_status INTEGER, robots_body BLOB, robots_at REAL NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
-CREATE TABLE identities (
+CREATE TABLE IF NOT EXISTS identities (
     id INTEGER PRIMARY KEY,
     site TEXT NOT NULL, slug TEXT NOT NULL, label TEXT NOT NULL UNIQUE, name TEXT, path BLOB NOT NULL,
     state TEXT NOT NULL DEFAULT 'new', announced INTEGER, offered INTEGER NOT NULL DEFAULT 0,
     reason TEXT, value REAL, threshold REAL,
     UNIQUE (site, slug)
 );
-CREATE INDEX identities_by_state ON identities (state);
+CREATE INDEX IF NOT EXISTS identities_by_state ON identities (state);
 
-CREATE TABLE pages (
+CREATE TABLE IF NOT EXISTS pages (
     id INTEGER PRIMARY KEY,
     source TEXT NOT NULL, url TEXT NOT NULL, kind TEXT NOT NULL, host TEXT NOT NULL, path BLOB NOT NULL,
     identity INTEGER REFERENCES identities (id),
@@ -40,11 +40,12 @@ CREATE TABLE pages (
     etag TEXT, modified TEXT,
     UNIQUE (source, url)
 );
-CREATE INDEX pages_open ON pages (source, path) WHERE state IN ('pending', 'in_flight');
-CREATE INDEX pages_open_of_identity ON pages (identity, path) WHERE state IN ('pending', 'in_flight');
-CREATE INDEX pages_by_kind ON pages (source, kind, state);
+CREATE INDEX IF NOT EXISTS pages_open ON pages (source, path) WHERE state IN ('pending', 'in_flight');
+CREATE INDEX IF NOT EXISTS pages_open_of_identity ON pages (identity, path) WHERE state IN ('pending', 'in_flight');
+CREATE INDEX IF NOT EXISTS pages_pending ON pages (source, host, due) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS pages_by_kind ON pages (source, kind, state);
 
-CREATE TABLE photos (
+CREATE TABLE IF NOT EXISTS photos (
     id INTEGER PRIMARY KEY,
     source TEXT NOT NULL, identity INTEGER NOT NULL REFERENCES identities (id), path BLOB NOT NULL,
     link TEXT NOT NULL, url TEXT, page_url TEXT NOT NULL, host TEXT NOT NULL,
@@ -55,11 +56,14 @@ CREATE TABLE photos (
     robots TEXT, rights TEXT, received INTEGER NOT NULL DEFAULT 0, saved INTEGER NOT NULL DEFAULT 0,
     UNIQUE (identity, link)
 );
-CREATE INDEX photos_pending ON photos (source, host, due, id) WHERE state = 'pending';
-CREATE INDEX photos_underway ON photos (state) WHERE state IN ('in_flight', 'storing');
-CREATE INDEX photos_unfinished ON photos (state, reason) WHERE state IN ('rejected', 'failed');
-CREATE INDEX photos_by_url ON photos (url) WHERE url IS NOT NULL;
-CREATE INDEX photos_by_sha256 ON photos (sha256) WHERE sha256 IS NOT NULL;
+CREATE INDEX IF NOT EXISTS photos_pending ON photos (source, host, due, id) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS photos_underway ON photos (state) WHERE state IN ('in_flight', 'storing');
+CREATE INDEX IF NOT EXISTS photos_unfinished ON photos (state, reason) WHERE state IN ('rejected', 'failed');
+CREATE INDEX IF NOT EXISTS photos_by_url ON photos (url) WHERE url IS NOT NULL;
+CREATE TABLE IF NOT EXISTS lists (
+    source TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (source, digest)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS photos_by_sha256 ON photos (sha256) WHERE sha256 IS NOT NULL;
 """
 
 
@@ -95,5 +99,5 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
         raise WorkspaceError(
             f"{path} was written by a newer bolid (format {version}); update bolid or choose another -w"
         )
-    if version == 0:
+    if version < VERSION:
         database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")

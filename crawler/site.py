@@ -28,9 +28,14 @@ class Site:
         """Bind `definition` to `start_url`; without a path the start path of the definition is kept.
 
         Raises:
-            ConfigError: `start_url` is not an http or https address.
+            ConfigError: `start_url` is not an http or https address, or is missing for a family of sites.
         """
         kind = definition.pages[0].kind
+        if start_url is None and definition.family:
+            raise ConfigError(
+                f"the definition '{definition.name}' is for a family of sites; "
+                f"add the address of one: bolid crawl START_URL --site {definition.name}"
+            )
         if start_url is None:
             return cls(definition, definition.start, kind, replaced=False)
         given = canonical("", start_url)
@@ -67,8 +72,12 @@ class Site:
         if identity is None:
             return None
         found = re.search(identity.slug, URL(url).path)
-        slug = re.sub(r"[\x00-\x20\x7f]+", "_", found[1]) if found and found[1] else ""
-        return slug[:200] or None
+        return clean_slug(found[1] or "") if found else None
+
+
+def clean_slug(text: str) -> str | None:
+    """Return an identity's name without blanks and control characters, at most 200 long; None if nothing is left."""
+    return re.sub(r"[\x00-\x20\x7f]+", "_", text.strip())[:200] or None
 
 
 def _kind_of(definition: SiteDefinition, url: str) -> str:

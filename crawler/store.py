@@ -14,18 +14,24 @@ looks which final names are there. So no stored photo is asked for again and no 
 import asyncio
 import contextlib
 import hashlib
+import io
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-from ..atomic import TEMPORARY_SUFFIX, storage_errors, sync_file, sync_folder
+from ..atomic import TEMPORARY_SUFFIX, storage_errors, sync_folder
 from ..workspace import Workspace
-from .frontier import Frontier, Stored
+from .frontier import Frontier, PhotoRow, Stored
+from .outcome import SUPPRESSED, Rejection
 from .probe import EXTENSIONS, TAIL_BYTES
 
+IN_MEMORY = 2**20  # bytes of one photo
+HELD = 64 * 2**20  # bytes of all photos that wait to be stored
 _PREFIX = ".photo."
 _ROUND = 64  # photos of one round at most
 _WAITING = 256  # photos received but not yet stored, at most
@@ -33,18 +39,22 @@ _THREADS = 4
 
 
 class Incoming:
-    """The bytes of one photo on their way to the disk, under a temporary name beside the final ones."""
+    """The bytes of one photo on their way: in memory while they are few, else under a temporary name.
 
-    def __init__(self, folder: Path) -> None:
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(prefix=_PREFIX, suffix=TEMPORARY_SUFFIX, dir=folder)
-        self.path = Path(name)
+    Args:
+        folder: where the temporary file is made, beside the final ones.
+        roomy: says whether there is memory left for all photos on their way together.
+    """
+
+    def __init__(self, folder: Path, roomy: Callable[[], bool]) -> None:
+        self._folder, self._roomy = folder, roomy
+        self._parts: list[bytes] = []
+        self._file: IO[bytes] | None = None
+        self._hash = hashlib.sha256()
+        self.path: Path | None = None
         self.bytes = 0
         self.head = b""
         self.tail = b""
-        self._hash = hashlib.sha256()
-        self._file: IO[bytes] = open(descriptor, "wb")  # noqa: SIM115, PTH123
 
     def write(self, piece: bytes) -> None:
         """Add bytes.
@@ -52,46 +62,85 @@ class Incoming:
         Raises:
             WorkspaceError: the disk is full or read-only.
         """
-        with storage_errors(self.path):
-            self._file.write(piece)
-        self._hash.update(piece)
         self.bytes += len(piece)
+        if self._file is None and (self.bytes > IN_MEMORY or not self._roomy()):
+            self._spill()
+        if self._file is None:
+            self._parts.append(piece)
+        else:
+            with storage_errors(self._folder):
+                self._file.write(piece)
+            self._hash.update(piece)
         self.head = self.head or piece[:TAIL_BYTES]
-        self.tail = (self.tail + piece[-TAIL_BYTES:])[-TAIL_BYTES:]
+        self.tail = piece[-TAIL_BYTES:] if len(piece) >= TAIL_BYTES else (self.tail + piece)[-TAIL_BYTES:]
 
-    def flush(self) -> None:
-        """Make what was written readable under `path`.
+    @property
+    def held(self) -> int:
+        """Bytes in memory."""
+        return 0 if self._file is not None or self.path is not None else self.bytes
+
+    def reader(self) -> IO[bytes]:
+        """Return a file over the bytes so far.
 
         Raises:
             WorkspaceError: the disk is full or read-only.
         """
-        with storage_errors(self.path):
+        if self._file is None or self.path is None:
+            return io.BytesIO(b"".join(self._parts))
+        with storage_errors(self._folder):
             self._file.flush()
+        return self.path.open("rb")
 
-    def close(self) -> str:
-        """Close the file and return the SHA-256 of its bytes in hexadecimal.
+    def to_disk(self) -> str:
+        """Bring all bytes to the disk, synced, and return their SHA-256 in hexadecimal.
+
+        What was held in memory is hashed and written here: the caller is a thread beside the event loop.
 
         Raises:
             WorkspaceError: the disk is full or read-only.
         """
-        with storage_errors(self.path):
-            self._file.close()
+        if self._file is None:
+            self._spill()
+        if self._file is None:
+            raise RuntimeError("a photo has no temporary file")
+        with storage_errors(self._folder), self._file:
+            self._file.flush()
+            os.fchmod(self._file.fileno(), 0o644)
+            os.fsync(self._file.fileno())
         return self._hash.hexdigest()
 
     def discard(self) -> None:
-        """Close and remove the file."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-        self.path.unlink(missing_ok=True)
+        """Forget the bytes and remove the file."""
+        self._parts.clear()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def _spill(self) -> None:
+        with storage_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix=_PREFIX, suffix=TEMPORARY_SUFFIX, dir=self._folder)
+            self.path = Path(name)
+            self._file = open(descriptor, "wb")  # noqa: SIM115, PTH123
+            for part in self._parts:
+                self._hash.update(part)
+                self._file.write(part)
+        self._parts.clear()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Received:
-    """A photo whose bytes lie whole under a temporary name; `settled` is called when it is stored."""
+    """A photo whose bytes came whole; its hash is found on the way to the disk.
 
+    `settled` is told whether it was stored.
+    """
+
+    row: PhotoRow
     photo: Stored
-    temporary: Path
-    settled: Callable[[], None]
+    incoming: Incoming
+    settled: Callable[[bool], None]
 
 
 class Store:
@@ -105,6 +154,7 @@ class Store:
     def __init__(self, workspace: Workspace, frontier: Frontier) -> None:
         self._workspace, self._frontier = workspace, frontier
         self._queue: asyncio.Queue[Received | None] = asyncio.Queue(_WAITING)
+        self._held = 0
         self._error: BaseException | None = None
         self._task: asyncio.Task[None] | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="bolid-store")
@@ -122,8 +172,8 @@ class Store:
             raise self._error
 
     def incoming(self) -> Incoming:
-        """Return a new temporary file."""
-        return Incoming(self._workspace.images)
+        """Return an empty photo."""
+        return Incoming(self._workspace.images, lambda: self._held < HELD)
 
     async def add(self, received: Received) -> None:
         """Hand over a photo; waits while too many are on their way.
@@ -133,6 +183,7 @@ class Store:
         """
         if self._error is not None:
             raise self._error
+        self._held += received.incoming.held
         await self._queue.put(received)
 
     def exists(self, sha256: str, format: str) -> bool:
@@ -155,27 +206,30 @@ class Store:
                 batch.append(self._queue.get_nowait())
             more = None not in batch
             photos = [received for received in batch if received is not None]
+            self._held -= sum(received.incoming.held for received in photos)
+            stored: list[Received] = []
             try:
                 if photos and self._error is None:
-                    await self._round(photos)
+                    stored = await self._round(photos)
             except Exception as error:
                 # Whoever adds the next photo, or leaves the block, gets it: a full disk stops the crawl.
                 self._error = error
             finally:
                 for received in photos:
-                    received.temporary.unlink(missing_ok=True)
-                    received.settled()
+                    received.incoming.discard()
+                    received.settled(received in stored)
 
-    async def _round(self, photos: Sequence[Received]) -> None:
-        rows = [received.photo for received in photos]
-        await asyncio.gather(*(self._sync(received.temporary) for received in photos))
-        self._frontier.photos_storing(rows)
-        await self.in_thread(lambda: self._place(photos))
-        self._frontier.photos_stored(rows)
-
-    async def _sync(self, path: Path) -> None:
-        with storage_errors(path):
-            await self.in_thread(lambda: sync_file(path))
+    async def _round(self, batch: Sequence[Received]) -> list[Received]:
+        """Store a batch; returns those that suppress.txt does not name."""
+        await asyncio.gather(*(self.in_thread(partial(_to_disk, batch[n::_THREADS])) for n in range(_THREADS)))
+        listed = [each for each in batch if each.photo.sha256 in self._frontier.suppression.hashes]
+        for each in listed:
+            self._frontier.photo_rejected(each.row, Rejection(SUPPRESSED, detail=each.photo.sha256))
+        photos = [each for each in batch if each not in listed]
+        self._frontier.photos_storing([each.photo for each in photos])
+        await self.in_thread(partial(self._place, photos))
+        self._frontier.photos_stored([each.photo for each in photos])
+        return photos
 
     def _place(self, photos: Iterable[Received]) -> None:
         folders: set[Path] = set()
@@ -185,9 +239,8 @@ class Store:
                 if not final.parent.exists():
                     final.parent.mkdir(parents=True)
                     folders.add(final.parent.parent)
-                if not final.exists():
-                    received.temporary.chmod(0o644)
-                    received.temporary.replace(final)
+                if not final.exists() and received.incoming.path is not None:
+                    received.incoming.path.replace(final)
             folders.add(final.parent)
         for folder in folders:
             sync_folder(folder)
@@ -196,9 +249,15 @@ class Store:
         return self._workspace.image(sha256, EXTENSIONS[format])
 
 
-def remove_leftovers(images: Path) -> None:
-    """Remove the temporary files of a process that died."""
-    with contextlib.suppress(FileNotFoundError):
-        for file in images.iterdir():
-            if file.name.startswith(_PREFIX) and file.name.endswith(TEMPORARY_SUFFIX):
-                file.unlink()
+def _to_disk(photos: Iterable[Received]) -> None:
+    for received in photos:
+        received.photo.sha256 = received.incoming.to_disk()
+
+
+def remove_leftovers(workspace: Workspace) -> None:
+    """Remove the temporary files of a crawl that died; the caller holds the lock of the workspace."""
+    for folder, prefix in ((workspace.images, _PREFIX), (workspace.root, f".{workspace.images_table.name}.")):
+        with contextlib.suppress(FileNotFoundError):
+            for file in folder.iterdir():
+                if file.name.startswith(prefix) and file.name.endswith(TEMPORARY_SUFFIX):
+                    file.unlink()

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .. import atomic
@@ -27,7 +26,6 @@ def write_images_table(workspace: Workspace) -> int:
     Raises:
         WorkspaceError: there is no crawl in this workspace, or it cannot be written.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     database = connect(workspace.required(workspace.frontier, "bolid crawl"))
@@ -38,9 +36,9 @@ def write_images_table(workspace: Workspace) -> int:
             atomic.replacing(workspace.images_table) as temporary,
             pq.ParquetWriter(temporary, schema) as writer,
         ):
-            for rows in _batches(database):
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-                count += len(rows)
+            for batch in _batches(database, schema):
+                writer.write_batch(batch)
+                count += batch.num_rows
     finally:
         database.close()
     return count
@@ -53,11 +51,16 @@ def _schema() -> "pyarrow.Schema":
     return pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
 
 
-def _batches(database: sqlite3.Connection) -> Iterator[list[dict[str, object]]]:
+def _batches(database: sqlite3.Connection, schema: "pyarrow.Schema") -> Iterator["pyarrow.RecordBatch"]:
+    import pyarrow as pa
+
     rows = database.execute(
-        "SELECT sha256, label AS identity, coalesce(name, label) AS identity_name, url, page_url, width, height, bytes,"
-        " format, fetched_at, etag, robots, rights FROM photos JOIN identities ON identities.id = photos.identity"
+        "SELECT sha256, label, coalesce(name, label), url, page_url, width, height, bytes, format,"
+        " CAST(fetched_at * 1000000 AS INTEGER), etag, robots, rights"
+        " FROM photos JOIN identities ON identities.id = photos.identity"
         " WHERE photos.state = 'done' ORDER BY identities.path, identities.id, photos.path, photos.id"
     )
+    rows.row_factory = None
     while batch := rows.fetchmany(_ROWS):
-        yield [dict(row) | {"fetched_at": datetime.fromtimestamp(row["fetched_at"], UTC)} for row in batch]
+        columns = zip(zip(*batch, strict=True), schema.types, strict=True)
+        yield pa.record_batch([pa.array(values, kind) for values, kind in columns], schema=schema)

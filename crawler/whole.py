@@ -8,7 +8,7 @@ are decoded.
 import struct
 import warnings
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -32,50 +32,48 @@ async def check_whole(
         Rejection: Pillow cannot read it at all (`not_an_image`).
     """
     if not has_end(size, incoming.head, incoming.tail, incoming.bytes):
-        incoming.flush()
-        await in_thread(lambda: look_closer(incoming.path, size.format))
+        await in_thread(lambda: look_closer(incoming.reader(), size.format))
 
 
-def look_closer(path: Path, format: str) -> None:
+def look_closer(opened: IO[bytes], format: str) -> None:
     """Check a file whose last bytes are not the end mark of its format.
 
     Raises:
         Failure, Rejection: see `check_whole`.
     """
-    if format == "PNG":
-        _require_chunks(path)
-    elif not (format == "AVIF" and _boxes_fill(path)):
-        decode(path)
+    with opened as file:
+        if format == "PNG":
+            _require_chunks(file)
+        elif not (format == "AVIF" and _boxes_fill(file)):
+            decode(file)
 
 
-def _require_chunks(path: Path) -> None:
+def _require_chunks(file: IO[bytes]) -> None:
     """Walk the chunks of a PNG to its IEND (PNG specification, 5.3); Pillow does not miss it."""
-    with path.open("rb") as file:
-        file.seek(8)
-        while len(header := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", header)
-            file.seek(length, 1)
-            if len(file.read(4)) == 4 and kind == b"IEND":
-                return
+    file.seek(8)
+    while len(header := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", header)
+        file.seek(length, 1)
+        if len(file.read(4)) == 4 and kind == b"IEND":
+            return
     raise Failure("truncated", "PNG without IEND")
 
 
-def _boxes_fill(path: Path) -> bool:
+def _boxes_fill(file: IO[bytes]) -> bool:
     """Say whether the top boxes of an AVIF end exactly where the file does (ISO/IEC 14496-12, 4.2)."""
-    end = path.stat().st_size
+    end = file.seek(0, 2)
     offset = 0
-    with path.open("rb") as file:
-        while offset + 8 <= end:
-            file.seek(offset)
-            length, _, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
-            length = large if length == 1 else length
-            if length < 8:
-                return False
-            offset += length
+    while offset + 8 <= end:
+        file.seek(offset)
+        length, _, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
+        length = large if length == 1 else length
+        if length < 8:
+            return False
+        offset += length
     return offset == end
 
 
-def decode(path: Path) -> None:
+def decode(file: IO[bytes]) -> None:
     """Decode every pixel.
 
     Raises:
@@ -85,7 +83,8 @@ def decode(path: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            file.seek(0)
+            with Image.open(file) as image:
                 image.load()
     except UnidentifiedImageError as error:
         raise Rejection("not_an_image", detail=str(error)) from error

@@ -9,13 +9,15 @@ import numpy as np
 
 from ..errors import DataError, MissingExtraError, UsageError
 from . import picture
+from .cache import LIMIT
 from .geometry import Floats, Window, keypoints_in_window, person_window, picture_window
 from .index import Integers, Runs, column, load_index
+from .options import parse_bytes
 from .reader import COLUMNS, Record, SampleReader
 from .sampler import Draw
 from .schema import FACE_DIMENSIONS, KEYPOINTS, PARTS
 from .shuffle import REFERENCES, choose
-from .store import open_store
+from .store import FolderStore, open_store
 
 try:
     import torch
@@ -71,7 +73,9 @@ class IdentityDataset(Dataset[Item]):
             part of the picture with the aspect of `size`.
         reference_size, reference_crop: of the references, by default those of the target.
         pixels: "float" for float32 in -1…1, "uint8" for bytes, which cost a quarter to hand over.
-        check: fraction of the samples whose bytes are compared with the index's sha256.
+        check: fraction of the samples whose bytes are compared with the index's sha256; by default none of a local
+            dataset and all of a remote one.
+        cache, cache_size: folder and bytes (or "64G") of the cache of a remote dataset.
 
     Raises:
         DataError: there is no finished dataset, or the split is empty.
@@ -87,7 +91,9 @@ class IdentityDataset(Dataset[Item]):
         reference_size: Size | None = None,
         reference_crop: Crop | None = None,
         pixels: Literal["float", "uint8"] = "float",
-        check: float = 0.0,
+        check: float | None = None,
+        cache: Path | None = None,
+        cache_size: int | str = LIMIT,
     ) -> None:
         if refs < 0:
             raise UsageError(f"refs = {refs} must not be negative")
@@ -95,7 +101,9 @@ class IdentityDataset(Dataset[Item]):
         self.reference_crop = _known_crop(reference_crop or crop)
         self.reference_size = _size(size if reference_size is None else reference_size)
         self._as_float = pixels == "float"
-        store = open_store(shards)
+        store = open_store(shards, cache, _bytes(cache_size))
+        if check is None:
+            check = 0.0 if isinstance(store, FolderStore) else 1.0
         digests = [f"{part}_sha256" for part in PARTS] if check > 0 else []
         self.index = load_index(store, split, columns=[*COLUMNS, *digests])
         """The live rows, for the sampler; items count in this table."""
@@ -115,11 +123,17 @@ class IdentityDataset(Dataset[Item]):
         Raises:
             DataError: a sample is damaged; the message names shard and key.
         """
-        draw = item if isinstance(item, Draw) else Draw(int(item), slot=int(item))
+        draw = _draw(item)
         rows = self.references(draw)
         target = self._view(draw.target, draw.size or self.size, self.crop)
         views = [self._view(int(row), self.reference_size, self.reference_crop) for row in rows]
         return {**self._target_fields(target, draw), **self._reference_fields(views)}
+
+    def __getitems__(self, items: Sequence[int | Draw]) -> list[Item]:
+        """Return the items of a batch (the DataLoader calls this); what they need is fetched together first."""
+        draws = [_draw(item) for item in items]
+        self._reader.prefetch([row for draw in draws for row in (draw.target, *self.references(draw).tolist())])
+        return [self[draw] for draw in draws]
 
     def references(self, draw: Draw) -> Integers:
         """Return the rows of a draw's references, at most K, all different, none the target."""
@@ -139,15 +153,18 @@ class IdentityDataset(Dataset[Item]):
         corner = (max(0, round(top)), max(0, round(left)))
         return View(pixels, keypoints_in_window(record.keypoints, window, size), record, corner)
 
-    def _tensor(self, pixels: Sequence[picture.Pixels]) -> torch.Tensor:
-        """Turn pictures `[n, height, width, 3]` into a tensor `[n, 3, height, width]`."""
-        stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
+    def _tensor(self, pixels: Sequence[picture.Pixels], size: tuple[int, int]) -> torch.Tensor:
+        """Turn n pictures `[height, width, 3]` of `size` (width, height) into a tensor `[n, 3, height, width]`."""
+        planes = np.empty((len(pixels), 3, size[1], size[0]), np.uint8)
+        for number, one in enumerate(pixels):
+            planes[number] = one.transpose(2, 0, 1)
+        stacked = torch.from_numpy(planes)
         return stacked.float().div_(127.5).sub_(1.0) if self._as_float else stacked
 
     def _target_fields(self, target: View, draw: Draw) -> Item:
         record = target.record
         return {
-            "target": self._tensor([target.pixels])[0],
+            "target": self._tensor([target.pixels], draw.size or self.size)[0],
             "keypoints": torch.from_numpy(target.keypoints),
             "face": torch.from_numpy(record.face),
             "view_weight": torch.tensor(record.view_weight),
@@ -168,12 +185,12 @@ class IdentityDataset(Dataset[Item]):
         weights = [view.record.view_weight if slot < count else 0.0 for slot, view in enumerate(filled)]
         missing = self.refs - len(filled)
         width, height = self.reference_size
-        blank = np.full((height, width, 3), picture.PADDING, np.uint8)
+        blanks = [np.full((height, width, 3), picture.PADDING, np.uint8)] * missing if missing else []
         points = [view.keypoints for view in filled] + [np.zeros((KEYPOINTS, 3), np.float32)] * missing
         faces = [view.record.face for view in filled] + [np.zeros(FACE_DIMENSIONS, np.float32)] * missing
-        pixels = [view.pixels for view in filled] + [blank] * missing
+        pixels = [view.pixels for view in filled] + blanks
         return {
-            "references": self._tensor(pixels or [blank])[: self.refs],
+            "references": self._tensor(pixels, self.reference_size),
             "reference_keypoints": _stacked(points, (KEYPOINTS, 3)),
             "reference_faces": _stacked(faces, (FACE_DIMENSIONS,)),
             "reference_view_weight": torch.tensor(weights + [0.0] * missing),
@@ -199,6 +216,17 @@ def collate(items: Sequence[Item]) -> Item:
         else:
             batch[name] = values
     return batch
+
+
+def _draw(item: int | Draw) -> Draw:
+    return item if isinstance(item, Draw) else Draw(int(item), slot=int(item))
+
+
+def _bytes(size: int | str) -> int:
+    number = parse_bytes(size)
+    if not isinstance(number, int):
+        raise UsageError(f"cache_size = {size!r} is not a size; write it like 64G")
+    return number
 
 
 def _window(record: Record, size: tuple[int, int], crop: Crop) -> Window:

@@ -48,9 +48,11 @@ def load_index(
         with store.open(INDEX_FILE) as source:
             file = pq.ParquetFile(source)
             wanted = list(columns or file.schema_arrow.names)
-            return _compact([_chosen(file, group, wanted, split, retired) for group in range(file.num_row_groups)])
+            index = _compact([_chosen(file, group, wanted, split, retired) for group in range(file.num_row_groups)])
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{store.name}/{INDEX_FILE} cannot be read ({error}); run bolid pack again") from error
+    pa.default_memory_pool().release_unused()  # of a large index, reading leaves as much again
+    return index
 
 
 def column(table: pa.Table, name: str) -> npt.NDArray[Any]:
@@ -100,12 +102,19 @@ class Runs:
 
 
 def index_hash(index: pa.Table) -> str:
-    """Return a digest of which photos a table holds and in which order (identity, number, retired)."""
+    """Return a digest of which live photos a table holds and in which order."""
     digest = hashlib.blake2b(digest_size=16)
-    for name in ("identity", "number", "retired"):
-        if name in index.column_names:
-            digest.update(np.ascontiguousarray(column(index, name)))
+    live = live_rows(index)
+    for name in ("identity", "number"):
+        digest.update(np.ascontiguousarray(column(index, name)[live]).data)
     return digest.hexdigest()
+
+
+def live_rows(index: pa.Table) -> Integers:
+    """Return the rows that are not retired (all, where the table does not say)."""
+    if "retired" not in index.column_names:
+        return np.arange(index.num_rows)
+    return np.flatnonzero(~column(index, "retired"))
 
 
 def find_rows(index: pa.Table, name: str) -> pa.Table:

@@ -16,6 +16,7 @@ from .index import Integers, column
 from .schema import BODY_KEYPOINTS, FACE_DIMENSIONS, PARTS, sample_key
 from .shuffle import scramble
 from .store import Store
+from .tar import BLOCK
 
 COLUMNS = (
     "identity",
@@ -23,9 +24,11 @@ COLUMNS = (
     "shard",
     "width",
     "height",
-    *(f"{part}_{what}" for part in PARTS for what in ("offset", "size")),
+    "image_offset",
+    *(f"{part}_size" for part in PARTS),
 )
-"""Columns of the index that reading and sampling need; few, because an index can have many million rows."""
+"""Columns of the index that reading and sampling need; few, because an index can have many million rows. The other
+parts follow the picture, each after a header of one block, so their offsets need not be kept."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class SampleReader:
         shards = index["shard"].unify_dictionaries().combine_chunks()
         self._shard_names: list[str] = shards.dictionary.to_pylist()
         self._shards: Integers = shards.indices.to_numpy()
-        self._offsets: list[Integers] = [column(index, f"{part}_offset") for part in PARTS]
+        self._offsets: Integers = column(index, "image_offset")
         self._sizes: list[Integers] = [column(index, f"{part}_size") for part in PARTS]
         self._digests = [index[f"{part}_sha256"].combine_chunks() for part in PARTS] if check > 0 else []
 
@@ -81,19 +84,34 @@ class SampleReader:
         Raises:
             DataError: the shard is missing, cut off, or its bytes are not those that were packed.
         """
-        begin = int(self._offsets[0][row])
-        end = int(self._offsets[-1][row] + self._sizes[-1][row])
-        shard = self._shard_names[int(self._shards[row])]
+        shard, begin = self._shard_names[int(self._shards[row])], int(self._offsets[row])
+        spans = self._spans(row)
         try:
-            data = self._store.read_range(shard, begin, end - begin)
+            data = self._store.read_range(shard, begin, spans[-1].stop)
         except OSError as error:
             raise self._damaged(row, str(error)) from error
-        if len(data) < end - begin:
+        if len(data) < spans[-1].stop:
             raise self._damaged(row, f"it ends at byte {begin + len(data)}, before the sample does")
-        starts = [int(offsets[row]) - begin for offsets in self._offsets]
-        parts = [data[start : start + int(sizes[row])] for start, sizes in zip(starts, self._sizes, strict=True)]
+        parts = [data[span] for span in spans]
         self._compare(row, parts)
         return parts
+
+    def prefetch(self, rows: Sequence[int]) -> None:
+        """Make ready samples that will be read next."""
+        self._store.prefetch(
+            [
+                (self._shard_names[int(self._shards[row])], int(self._offsets[row]), self._spans(row)[-1].stop)
+                for row in rows
+            ]
+        )
+
+    def _spans(self, row: int) -> list[slice]:
+        """Return where the parts lie, from the beginning of the first."""
+        spans, start = [], 0
+        for sizes in self._sizes:
+            spans.append(slice(start, start + int(sizes[row])))
+            start = spans[-1].stop + -spans[-1].stop % BLOCK + BLOCK
+        return spans
 
     def record(self, row: int) -> Record:
         """Return a sample.

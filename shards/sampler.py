@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from .. import progress
 from ..errors import DataError, UsageError
-from .index import Integers, Runs, column, index_hash
+from .index import Integers, Runs, column, index_hash, live_rows
 from .order import EpochOrder, draws_by_balance, epoch_order
 
 LEAST_PHOTOS = 2
@@ -81,7 +81,7 @@ class IdentityBatchSampler:
         self.balance, self.epoch, self.step = balance, epoch, start_step
         self.buckets = [(int(width), int(height)) for width, height in buckets]
         self.index_hash = index_hash(index)
-        live = _live_rows(index)
+        live = live_rows(index)
         everyone = Runs.of(column(index, "identity")[live])
         self._runs = _at_least(Runs(everyone.identities, everyone.starts, everyone.counts, live[everyone.rows]))
         self.left_out: list[int] = everyone.identities[everyone.counts < LEAST_PHOTOS].tolist()
@@ -216,12 +216,6 @@ def nearest_bucket(index: pa.Table, buckets: Sequence[tuple[int, int]]) -> Integ
     wanted = np.log([width / height for width, height in buckets])
     nearest: Integers = np.abs(aspects[:, None] - wanted).argmin(axis=1)
     return nearest
-
-
-def _live_rows(index: pa.Table) -> Integers:
-    if "retired" not in index.column_names:
-        return np.arange(index.num_rows)
-    return np.flatnonzero(~column(index, "retired"))
 
 
 def _at_least(runs: Runs) -> Runs:

@@ -50,7 +50,7 @@ def prepare(task: Task, workspace: Workspace, config: PackConfig) -> Sample:
         DataError: the file is missing, is no picture, or its bytes are not those that were crawled.
     """
     key = sample_key(task.identity, task.number)
-    stored = _stored(task, workspace, config)
+    stored, sha256 = _stored(task, workspace, config)
     meta = record.metadata(task.row, key, task.identity, stored.original, stored.size)
     parts = {
         "image": stored.data,
@@ -58,6 +58,8 @@ def prepare(task: Task, workspace: Workspace, config: PackConfig) -> Sample:
         "npy": npy_bytes(record.face_embedding(task.row)),
         "txt": record.text(task.row, "caption").encode(),
     }
+    digests = {part: hashlib.sha256(data).digest() for part, data in parts.items() if part != "image"}
+    digests["image"] = bytes.fromhex(sha256)
     columns = {
         "key": key,
         "identity": task.identity,
@@ -73,7 +75,7 @@ def prepare(task: Task, workspace: Workspace, config: PackConfig) -> Sample:
         "retired_reason": "",
         "image_suffix": stored.suffix,
         **{f"{part}_size": len(data) for part, data in parts.items()},
-        **{f"{part}_sha256": hashlib.sha256(data).digest() for part, data in parts.items()},
+        **{f"{part}_sha256": digest for part, digest in digests.items()},
     }
     return Sample(columns, {part: parts[part] for part in PARTS})
 
@@ -85,7 +87,8 @@ def npy_bytes(array: Floats) -> bytes:
     return file.getvalue()
 
 
-def _stored(task: Task, workspace: Workspace, config: PackConfig) -> picture.Stored:
+def _stored(task: Task, workspace: Workspace, config: PackConfig) -> tuple[picture.Stored, str]:
+    """Return the picture as it will be stored, and its sha256."""
     sha256, suffix = task.row["sha256"], extension(task.row["format"])
     path = workspace.image(sha256, suffix)
     try:
@@ -96,6 +99,7 @@ def _stored(task: Task, workspace: Workspace, config: PackConfig) -> picture.Sto
                 f"{path} of {task.row['identity']} is damaged: its sha256 is {found}; delete the file, crawl it again "
                 "and run bolid curate"
             )
-        return picture.for_shard(data, suffix, config)
+        stored = picture.for_shard(data, suffix, config)
+        return stored, found if stored.data is data else hashlib.sha256(stored.data).hexdigest()
     except (OSError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} of {task.row['identity']} cannot be packed ({error}); curate again") from error

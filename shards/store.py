@@ -1,12 +1,16 @@
-"""Where a dataset is read from: a folder, by `pread`, with one file handle a process and shard."""
+"""Where a dataset is read from: a folder, by `pread`, with one file handle a process and shard; or an address."""
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
 import pyarrow as pa
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
+from .cache import LIMIT
+from .remote import RemoteStore, Span
 from .schema import MANIFEST_FILE
 
 
@@ -25,6 +29,9 @@ class Store(Protocol):
 
     def read_range(self, file: str, offset: int, size: int) -> bytes:
         """Return `size` bytes of a file from `offset` on; fewer only where the file ends."""
+
+    def prefetch(self, spans: Sequence[Span]) -> None:
+        """Make ready what will be read next."""
 
     def exists(self, file: str) -> bool:
         """Say whether there is such a file."""
@@ -52,12 +59,18 @@ class FolderStore:
         return (self._folder / file).read_bytes()
 
     def open(self, file: str) -> pa.NativeFile:
-        """Map a file into memory."""
-        return pa.memory_map(str(self._folder / file))
+        """Open a file (not mapped: its pages would count as this process's memory)."""
+        return pa.OSFile(str(self._folder / file))
 
     def read_range(self, file: str, offset: int, size: int) -> bytes:
         """Return `size` bytes of a file from `offset` on; fewer only where the file ends."""
         return os.pread(self._handle(file), size, offset)
+
+    def prefetch(self, spans: Sequence[Span]) -> None:
+        """Ask the system to read ahead; a file that is missing is told when it is read."""
+        for file, offset, size in spans:
+            if self.exists(file):
+                os.posix_fadvise(self._handle(file), offset, size, os.POSIX_FADV_WILLNEED)
 
     def exists(self, file: str) -> bool:
         """Say whether there is such a file."""
@@ -93,16 +106,37 @@ class FolderStore:
         self.close()
 
 
-def open_store(shards: Path | str) -> Store:
-    """Return the store of a dataset's folder.
+def open_store(shards: Path | str, cache: Path | None = None, cache_limit: int = LIMIT) -> Store:
+    """Return the store of a dataset's folder or address.
+
+    Args:
+        shards: folder, or address as fsspec takes it (`s3://bucket/shards`), which must be a str.
+        cache: folder of the cache of remote datasets, by default `$BOLID_CACHE`, else `~/.cache/bolid`.
+        cache_limit: bytes that the cache may take.
 
     Raises:
-        DataError: there is no finished dataset.
+        DataError: there is no finished dataset, or the address cannot be reached.
+        UsageError: the address is a Path, or needs a package that is not installed.
     """
-    store = FolderStore(Path(shards))
-    if not store.exists(MANIFEST_FILE):
+    store = _store(shards, cache, cache_limit)
+    try:
+        finished = store.exists(MANIFEST_FILE)
+    except OSError as error:
+        raise DataError(f"{store.name} cannot be reached ({error}); check the address and the network") from error
+    if not finished:
         raise DataError(
             f"{store.name} holds no finished dataset ({MANIFEST_FILE} is missing); write one with: bolid pack --out "
             f"{store.name}"
         )
     return store
+
+
+def _store(shards: Path | str, cache: Path | None, cache_limit: int) -> Store:
+    if isinstance(shards, Path) and re.match(r"[a-z0-9+]{2,}:/", str(shards)):
+        raise UsageError(f"{shards} is an address; give it as a string, because a Path merges its slashes")
+    if "://" not in str(shards) or str(shards).startswith("file://"):
+        return FolderStore(Path(str(shards).removeprefix("file://")))
+    try:
+        return RemoteStore(str(shards), cache, cache_limit)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"{shards} cannot be opened: {error}") from error

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .index import load_index, read_manifest
+from .index import load_index
+from .manifest import Manifest
 from .schema import MANIFEST_FILE
 from .store import open_store
 
@@ -17,9 +18,9 @@ def stream(url: Path | str, split: str | None = None, *, decode: bool = True) ->
     `npy` (float32 `[512]`), `txt` (str). The pipeline can go on: `.shuffle(1000).to_tuple("jpg", "txt")`.
 
     Args:
-        url: folder of a dataset, or the address of tars as `webdataset` takes it (braces, http, pipe); for those no
-            index is known and nothing is skipped.
-        split: only this split of a folder.
+        url: folder or http address of a dataset; or tars as `webdataset` takes them (`….tar`, `…{000..007}.tar`,
+            `pipe:… .tar`), for which no index is known and nothing is skipped.
+        split: only this split of a dataset.
         decode: False leaves the parts as bytes.
 
     Raises:
@@ -45,15 +46,13 @@ class _Live:
 
 
 def _tars(url: Path | str, split: str | None) -> tuple[list[str] | str, frozenset[str]]:
-    folder = Path(url)
-    if not (folder / MANIFEST_FILE).exists():
-        if folder.is_dir() or split is not None:
-            open_store(folder)  # raises: there is no dataset
+    if split is None and str(url).endswith((".tar", "}")):
         return str(url), frozenset()
-    manifest = read_manifest(folder)
+    store = open_store(url)
+    manifest = Manifest.parse(store.read(MANIFEST_FILE), f"{store.name}/{MANIFEST_FILE}")
     names = [name for name, entry in manifest.shards.items() if split in (None, entry.split)]
     if not names:
-        raise DataError(f"{folder} has no shard in the split '{split}'; pack with another --split")
-    index = load_index(open_store(folder), split, retired=True, columns=["key", "retired"])
+        raise DataError(f"{store.name} has no shard in the split '{split}'; pack with another --split")
+    index = load_index(store, split, retired=True, columns=["key", "retired"])
     gone = index.filter(index["retired"])["key"].to_pylist()
-    return [str(folder / name) for name in names], frozenset(gone)
+    return [f"{store.name}/{name}" for name in names], frozenset(gone)

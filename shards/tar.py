@@ -6,15 +6,19 @@ The rules that every reader of WebDataset tars shares (webdataset, HF datasets, 
 import hashlib
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import IO, Protocol, Self
 
 BLOCK = tarfile.BLOCKSIZE
+PIECE = 2**22
+"""Bytes that are written at a time."""
+
 _MODE = 0o644
 
 
 class TarWriter:
-    """Append members to an open file, keeping the digest of everything written.
+    """Append members to an open file, keeping the digest of everything written (on a thread of its own).
 
     Args:
         file: opened for writing in binary, at its beginning.
@@ -23,6 +27,10 @@ class TarWriter:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._digest = hashlib.sha256()
+        self._digester = ThreadPoolExecutor(1, "digest")
+        self._digested: Future[None] | None = None
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
         self.size = 0
 
     def add(self, name: str, data: bytes) -> int:
@@ -37,12 +45,33 @@ class TarWriter:
         """Write the end of the archive and return the sha256 of the whole file, hexadecimal."""
         self._write(bytes(2 * BLOCK))
         self._write(bytes(-self.size % tarfile.RECORDSIZE))
+        self._flush()
+        self._wait()
         return self._digest.hexdigest()
 
     def _write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._digest.update(data)
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
         self.size += len(data)
+        if self._waiting_bytes >= PIECE:
+            self._flush()
+
+    def _flush(self) -> None:
+        piece = b"".join(self._waiting)
+        self._waiting, self._waiting_bytes = [], 0
+        self._wait()
+        self._digested = self._digester.submit(self._digest.update, piece)
+        self._file.write(piece)
+
+    def _wait(self) -> None:
+        if self._digested is not None:
+            self._digested.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._digester.shutdown()
 
 
 class Source(Protocol):

@@ -118,8 +118,7 @@ def _write_shards(
 def _write(path: Path, shard: ShardPlan, samples: Iterable[Sample], pack_number: int) -> Written:
     place = {"split": shard.split, "shard": shard.name, "pack": pack_number}
     rows = []
-    with atomic.replacing(path) as temporary, temporary.open("wb") as file:
-        tar = TarWriter(file)
+    with atomic.replacing(path) as temporary, temporary.open("wb") as file, TarWriter(file) as tar:
         for sample in samples:
             offsets = {f"{part}_offset": tar.add(sample.member(part), sample.parts[part]) for part in PARTS}
             rows.append({**sample.columns, **offsets, **place})

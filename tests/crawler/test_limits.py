@@ -211,3 +211,78 @@ def test_photos_too_large_for_memory_go_through_the_disk(gallery, workspace, opt
     assert crawl(workspace, options()).stored == 3
     assert {file.read_bytes() for file in workspace.images.rglob("*.jpg")} == set(person.photos)
     assert not [file for file in workspace.images.rglob("*") if file.name.endswith(".tmp")]
+
+
+# --- heads first ------------------------------------------------------------------------------------------------
+
+
+def ranged(gallery, behaviour: str):
+    """Serves images with Range as RFC 9110 says, or as servers do that do not."""
+
+    async def serve(request):
+        if not request.path.startswith("/img/"):
+            return None
+        body = gallery.normal(request).body
+        headers = {"ETag": '"1"'} if behaviour != "no validator" else {}
+        asked = request.headers.get("Range")
+        if not asked or behaviour == "ignores":
+            return web.Response(body=body, headers=headers)
+        if behaviour == "refuses":
+            return web.Response(status=416)
+        begin, _, end = asked.removeprefix("bytes=").partition("-")
+        first, last = int(begin), min(int(end or len(body)), len(body) - 1)
+        if behaviour == "changes" and first > 0:
+            return web.Response(body=body, headers={"ETag": '"2"'})
+        if behaviour == "lies" and first > 0:
+            first = 0
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
+        return web.Response(status=206, body=body[first : last + 1], headers=headers)
+
+    return serve
+
+
+@pytest.fixture
+def half_small(gallery, photo):
+    """60 photos of some 40 kB, every second one too small; returns those that are large enough."""
+    person = gallery.add("anna_petrova", 0)
+    for n in range(30):
+        person.photos += [photo(n, 400, 500, quality=98), photo(1000 + n, 90, 2300, quality=98)]
+    gallery.per_page = 100
+    assert min(map(len, person.photos)) > 25_000
+    return person.photos[::2]
+
+
+def stored_bytes(workspace) -> set[bytes]:
+    return {file.read_bytes() for file in workspace.images.rglob("*.jpg")}
+
+
+@pytest.mark.parametrize("behaviour", ["honours", "changes", "ignores", "refuses", "no validator", "lies"])
+def test_heads_first_stores_the_same(gallery, workspace, options, half_small, behaviour) -> None:
+    """Whatever a server makes of Range, the bytes stored are those of the photos."""
+    gallery.before = ranged(gallery, behaviour)
+    summary = crawl(workspace, options(concurrency=1))
+    assert (summary.stored, summary.rejected, summary.failed) == (30, {"too_small": 30}, {})
+    assert stored_bytes(workspace) == set(half_small)
+    with_range = [headers.get("Range") for path, headers in gallery.log if path.startswith("/img/")]
+    assert with_range[:8] == [None] * 8
+    assert "bytes=0-16383" in with_range
+
+
+def test_heads_first_receives_little_of_what_is_too_small(gallery, workspace, options, half_small) -> None:
+    gallery.before = ranged(gallery, "honours")
+    summary = crawl(workspace, options(concurrency=1))
+    database = sqlite3.connect(workspace.frontier)
+    received = [row[0] for row in database.execute("SELECT received FROM photos WHERE reason = 'too_small'")]
+    database.close()
+    assert received[5:] == [16_384] * 25
+    everything = sum(map(len, gallery.person("anna_petrova").photos))
+    assert summary.bytes_received + summary.bytes_saved == everything
+    # The photos that were large enough came in two parts, each byte once.
+    assert summary.bytes_received == sum(map(len, half_small)) + sum(received)
+
+
+def test_a_gallery_without_small_photos_is_never_asked_for_heads(gallery, workspace, options) -> None:
+    gallery.add("anna_petrova", 20, seed=1)
+    gallery.before = ranged(gallery, "honours")
+    crawl(workspace, options(concurrency=1))
+    assert not [headers for _, headers in gallery.log if "Range" in headers]

@@ -261,6 +261,14 @@ def test_a_flipped_byte_is_found_when_bytes_are_checked(curation: Curation) -> N
         people[1]
 
 
+def test_a_sampled_check_looks_at_its_share() -> None:
+    from bolid.shards.reader import _in_share
+
+    for share in (0.0, 0.1, 0.5, 1.0):
+        checked = sum(_in_share(row, share) for row in range(4000))
+        assert checked == pytest.approx(4000 * share, abs=120)
+
+
 def test_a_cut_shard_is_named(curation: Curation) -> None:
     curation.add_people(people=3, photos=2)
     out = pack(curation.write(), PackConfig(split=(1, 0, 0))).out

@@ -1,5 +1,6 @@
 """Our tars in other people's readers."""
 
+import io
 import tarfile
 from pathlib import Path
 
@@ -93,6 +94,26 @@ def test_stream_takes_single_tars_and_undecoded_bytes(packed: PackSummary) -> No
     [first, *_] = sorted(packed.out.glob("*.tar"))
     [sample, *_] = list(stream(first, decode=False))
     assert sample["jpg"][:2] == b"\xff\xd8"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_tars_of_img2dataset_can_be_streamed(tmp_path: Path) -> None:
+    """Its layout: nine digits, .jpg, .txt and .json in shards of five digits."""
+    with tarfile.open(tmp_path / "00000.tar", "w") as tar:
+        for number in range(3):
+            parts = {
+                "jpg": encoded(pattern(number, (32, 24)), "JPEG"),
+                "txt": b"a caption",
+                "json": b'{"status": "success"}',
+            }
+            for name, data in parts.items():
+                member = tarfile.TarInfo(f"{number:09d}.{name}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    samples = list(stream(tmp_path / "00000.tar"))
+    assert [(sample["__key__"], sample["jpg"].size, sample["txt"]) for sample in samples] == [
+        (f"{number:09d}", (32, 24), "a caption") for number in range(3)
+    ]
 
 
 def test_stream_names_a_folder_without_a_dataset(tmp_path: Path) -> None:

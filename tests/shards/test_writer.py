@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import io
 import json
@@ -239,6 +240,18 @@ def test_a_damaged_file_is_named(curation: Curation) -> None:
     with pytest.raises(DataError, match=rf"{victim.name}.* is damaged"):
         pack(workspace, PackConfig())
     assert not (workspace.shards / "manifest.json").exists()
+
+
+def test_a_full_disk_says_so_and_leaves_no_shard(curation: Curation, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    curation.add_people(people=3, photos=2)
+    monkeypatch.setattr("bolid.shards.tar.TarWriter._flush", full)
+    with pytest.raises(WorkspaceError, match=r"train-000000\.tar: the disk is full"):
+        pack(curation.write(), PackConfig())
+    assert not list(curation.workspace.shards.glob("*.tar"))
+    assert not list(curation.workspace.shards.glob(".*.tmp"))
 
 
 def test_a_photo_kept_twice_is_refused(curation: Curation) -> None:
