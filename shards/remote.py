@@ -1,0 +1,144 @@
+"""Datasets behind an address that fsspec understands (s3, gs, http, …), read in blocks through a local cache."""
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from .. import progress
+from .cache import BLOCK_BYTES, LIMIT, BlockCache, default_folder
+from .manifest import Manifest
+from .schema import MANIFEST_FILE
+
+Span = tuple[str, int, int]
+"""File, offset, size in bytes."""
+
+ATTEMPTS = 4
+FIRST_WAIT_S = 0.5
+FETCHERS = 16
+"""Blocks that are fetched at the same time."""
+
+
+class RemoteStore:
+    """A dataset at an address.
+
+    Args:
+        url: of the folder that holds `manifest.json`.
+        cache: folder of the cache, by default `$BOLID_CACHE`, else `~/.cache/bolid`.
+        limit: bytes that the cache may take.
+    """
+
+    def __init__(self, url: str, cache: Path | None = None, limit: int = LIMIT) -> None:
+        self._url, self._folder, self._limit = url.rstrip("/"), cache or default_folder(), limit
+        self._cache = BlockCache(self._folder, limit)
+        self._manifest: Manifest | None = None
+        self._connect()
+
+    @property
+    def name(self) -> str:
+        """The address."""
+        return self._url
+
+    def read(self, file: str) -> bytes:
+        """Return a whole file."""
+        return self._fetch(file, None, None)
+
+    def open(self, file: str) -> pa.NativeFile:
+        """Open a file for reading here and there, without reading all of it."""
+        return pa.PythonFile(self._system().open(self._path(file), "rb"), mode="r")
+
+    def read_range(self, file: str, offset: int, size: int) -> bytes:
+        """Return `size` bytes of a file from `offset` on; fewer only where the file ends."""
+        digest, length = self._shard(file)
+        end = min(offset + size, length)
+        pieces = []
+        for number in range(offset // BLOCK_BYTES, -(-end // BLOCK_BYTES)):
+            begin = number * BLOCK_BYTES
+            start, stop = max(offset - begin, 0), min(end - begin, BLOCK_BYTES)
+            piece = self._cache.get(digest, number, start, stop)
+            pieces.append(self._block(file, number)[start:stop] if piece is None else piece)
+        return b"".join(pieces)
+
+    def prefetch(self, spans: Sequence[Span]) -> None:
+        """Bring what a batch needs into the cache, many blocks at a time."""
+        wanted = {
+            (file, number)
+            for file, offset, size in spans
+            for number in range(offset // BLOCK_BYTES, -(-(offset + size) // BLOCK_BYTES))
+        }
+        missing = [(file, number) for file, number in sorted(wanted) if not self._held(file, number)]
+        if missing:
+            with ThreadPoolExecutor(min(FETCHERS, len(missing)), "fetch") as pool:
+                list(pool.map(lambda block: self._block(*block), missing))
+
+    def exists(self, file: str) -> bool:
+        """Say whether there is such a file."""
+        return bool(self._system().exists(self._path(file)))
+
+    def _held(self, file: str, number: int) -> bool:
+        digest, length = self._shard(file)
+        return number * BLOCK_BYTES >= length or self._cache.get(digest, number, 0, 1) is not None
+
+    def _block(self, file: str, number: int) -> bytes:
+        """Fetch a block and keep it."""
+        digest, length = self._shard(file)
+        begin, end = number * BLOCK_BYTES, min((number + 1) * BLOCK_BYTES, length)
+        data = self._fetch(file, begin, end)
+        if len(data) != end - begin:
+            raise OSError(f"{self._path(file)} gave {len(data)} bytes instead of {end - begin} from {begin} on")
+        self._cache.put(digest, number, data)
+        return data
+
+    def _fetch(self, file: str, start: int | None, end: int | None) -> bytes:
+        """Read a range of a file; failures that may pass are tried again.
+
+        Raises:
+            OSError: it failed every time.
+        """
+        wait = FIRST_WAIT_S
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                data: bytes = self._system().cat_file(self._path(file), start=start, end=end)
+                return data
+            except FileNotFoundError:
+                raise
+            except Exception as error:  # each file system has exceptions of its own
+                if attempt == ATTEMPTS:
+                    raise OSError(f"{self._path(file)} could not be read {ATTEMPTS} times: {error!r}") from error
+                progress.warn(f"{self._path(file)}: {error!r}; trying again in {wait:g} s")
+            time.sleep(wait)
+            wait *= 2
+        raise AssertionError("unreachable")
+
+    def _shard(self, file: str) -> tuple[str, int]:
+        """Return digest and size in bytes of a shard."""
+        if self._manifest is None:
+            self._manifest = Manifest.parse(self.read(MANIFEST_FILE), f"{self._url}/{MANIFEST_FILE}")
+        if file not in self._manifest.shards:
+            raise FileNotFoundError(f"{MANIFEST_FILE} does not name {file}")
+        entry = self._manifest.shards[file]
+        return entry.sha256, entry.bytes
+
+    def _path(self, file: str) -> str:
+        return f"{self._url}/{file}"
+
+    def _system(self) -> Any:  # noqa: ANN401
+        if self._process != os.getpid():  # connections do not survive a fork
+            self._connect()
+        return self._connected
+
+    def _connect(self) -> None:
+        import fsspec
+
+        self._connected, _ = fsspec.url_to_fs(self._url, skip_instance_cache=True)
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self._url, "cache": self._folder, "limit": self._limit}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        RemoteStore.__init__(self, **state)
