@@ -18,13 +18,14 @@ from .account import CrawlSummary, summarise
 from .address import canonical, host_port, is_loopback, parse_host_port
 from .definition import load_definition
 from .fetch import Fetcher, Limits, user_agent
-from .frontier import Bounds, Frontier
+from .frontier import Frontier
 from .hosts import Hosts
 from .outcome import LAYOUT, MAX_PHOTOS, PRIVATE, ROBOTS, TOO_FEW
 from .page_work import PageWork
 from .photo_work import PhotoWork
 from .receive import PhotoLimits, Receiver, Tally
 from .report import report
+from .rows import Bounds
 from .schedule import Schedule
 from .site import Site
 from .store import Store, remove_leftovers
@@ -188,18 +189,17 @@ async def _crawl(
         frontier.add_start(site.start, site.kind, site.slug(site.kind, site.start))
     hosts = Hosts(frontier, options.rate, options.patience_s, options.backoff_s)
     limits = Limits(options.idle_timeout_s, options.total_timeout_s)
+    reporter = asyncio.create_task(report(frontier, tally))
     try:
         async with store, Fetcher(hosts, user_agent(options.contact), allowed, limits) as fetcher:
             hosts.fetcher = fetcher
-            schedule = _schedule(options, frontier, hosts, fetcher, store, site, tally)
-            reporter = asyncio.create_task(report(frontier, tally))
-            try:
-                await schedule.run(frontier.pending_hosts())
-            finally:
-                reporter.cancel()
+            await _schedule(options, frontier, hosts, fetcher, store, site, tally).run(frontier.pending_hosts())
     except BaseExceptionGroup as group:
         raise _first(group) from None
     finally:
+        reporter.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reporter
         hosts.remember()
         frontier.release_all()
 

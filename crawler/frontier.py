@@ -6,98 +6,20 @@ So the process can be killed at any moment: what was done stays done, everything
 
 import contextlib
 import sqlite3
-import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from .address import MAX_LENGTH, canonical, origin
 from .extract import Gallery, PageLink, PhotoLink
 from .outcome import BAD_ADDRESS, LAYOUT, MAX_PHOTOS, SAME_ADDRESS, SUPPRESSED, TOO_SMALL, Rejection
+from .rows import Bounds, HostRow, PageRow, PhotoRow, Stored, step
 from .schema import connect
 from .suppress import Suppression
 from .url_list import Listed
 
 _AFTER = 1 << 31  # places of further pages of a list lie behind those of its entries
 _SCAN = 1000  # open pages looked at for one claim
-
-
-@dataclass(frozen=True)
-class PageRow:
-    """A claimed page; a gallery has a `slug`, a `root` (place of its first page) and is `decided` once accepted."""
-
-    id: int
-    url: str
-    kind: str
-    path: bytes
-    root: bytes
-    identity: int | None
-    slug: str | None
-    decided: bool
-    tries: int
-    etag: str | None
-    modified: str | None
-
-
-@dataclass(frozen=True)
-class PhotoRow:
-    """A claimed photo; `url` is None until its picture page was read."""
-
-    id: int
-    identity: int
-    slug: str
-    link: str
-    url: str | None
-    page_url: str
-    tries: int
-    robots: str
-    rights: str
-
-
-@dataclass
-class Stored:
-    """What is known of a photo whose bytes came whole; `sha256` is empty until they are hashed."""
-
-    row: int
-    width: int
-    height: int
-    bytes: int
-    format: str
-    fetched_at: float
-    etag: str | None
-    robots: str
-    sha256: str = ""
-
-
-@dataclass(frozen=True)
-class HostRow:
-    """What is remembered of a host (scheme, name, port): its rate in requests/s, its pause and its robots.txt.
-
-    Times are Unix seconds; `robots_status` is None where robots.txt was not asked for yet.
-    """
-
-    host: str
-    rate: float | None
-    resume_at: float
-    robots_status: int | None
-    robots_body: bytes
-    robots_at: float
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The thresholds of a crawl that rows were rejected by."""
-
-    min_res: int
-    min_photos: int
-    max_photos: int
-    identities: int | None
-
-
-def step(parent: bytes, place: int) -> bytes:
-    """Return the place of the n-th child of `parent` in document order."""
-    return parent + struct.pack(">I", min(place, 0xFFFFFFFF))
 
 
 class Frontier:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from .address import origin
 from .fetch import Fetcher
-from .frontier import Frontier, HostRow
+from .frontier import Frontier
 from .outcome import ROBOTS, Failure, Postponed, Rejection
 from .politeness import Pace
 from .robots import CACHE_S, MAX_BYTES, Robots
+from .rows import HostRow
 
 MAX_KNOWN = 1024  # hosts kept in memory: more than are worked for at once
 

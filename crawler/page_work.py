@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from .address import origin
 from .extract import Document, Gallery, gallery, listing, require_photos
 from .fetch import Fetcher, Page
-from .frontier import Bounds, Frontier, PageRow
+from .frontier import Frontier
 from .optout import is_about_ai, page_refusal
 from .outcome import OPT_OUT, TOO_FEW, Rejection
+from .rows import Bounds, PageRow
 from .site import Site
 
 

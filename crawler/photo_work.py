@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from .address import origin
 from .extract import Document, picture
 from .fetch import Fetcher
-from .frontier import Frontier, PhotoRow, Stored
+from .frontier import Frontier
 from .hosts import Hosts
 from .optout import page_refusal
 from .outcome import LAYOUT, SUPPRESSED, Failure, Rejection
 from .receive import Receiver, Tally, require_consent
+from .rows import PhotoRow, Stored
 from .site import Site
 from .store import Received, Store
 from .whole import check_whole

@@ -7,8 +7,9 @@ function is one transaction, and doing it twice changes nothing.
 import sqlite3
 from collections.abc import Callable
 
-from .frontier import Bounds, Frontier
+from .frontier import Frontier
 from .outcome import DECIDED_HERE, MAX_PHOTOS, PRIVATE, ROBOTS, SUPPRESSED, TOO_FEW, TOO_LARGE, TOO_SMALL
+from .rows import Bounds
 from .suppress import Suppression
 
 _AGAIN = "state = 'pending', due = 0, tries = 0, reason = NULL, value = NULL, threshold = NULL, detail = NULL"

@@ -26,9 +26,10 @@ from typing import IO
 
 from ..atomic import TEMPORARY_SUFFIX, storage_errors, sync_folder
 from ..workspace import Workspace
-from .frontier import Frontier, PhotoRow, Stored
+from .frontier import Frontier
 from .outcome import SUPPRESSED, Rejection
 from .probe import EXTENSIONS, TAIL_BYTES
+from .rows import PhotoRow, Stored
 
 IN_MEMORY = 2**20  # bytes of one photo
 HELD = 64 * 2**20  # bytes of all photos that wait to be stored

@@ -9,13 +9,14 @@ from functools import partial
 
 from ..errors import LayoutError
 from .address import origin
-from .frontier import Frontier, PageRow, PhotoRow
+from .frontier import Frontier
 from .hosts import Hosts
 from .outcome import LAYOUT, Failure, Postponed
 from .page_work import PageWork
 from .photo_work import PhotoWork
 from .politeness import backoff
 from .receive import Tally
+from .rows import PageRow, PhotoRow
 from .schedule import Job
 from .site import Site
 

@@ -136,8 +136,9 @@ def serving(site: GallerySite, port: int = 0) -> Iterator[str]:
     """
     server = _ServerThread(site, port)
     server.start()
+    address = server.address()
     try:
-        yield server.address()
+        yield address
     finally:
         server.stop()
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .drawing import show, tell_shown
     from .index import find_rows, read_index, read_manifest
     from .options import PackConfig, parse_bytes
-    from .report import SplitStats, stats, tell_pack, tell_stats
+    from .report import SplitStats, stats, tell_stats
     from .sampler import Draw, IdentityBatchSampler
     from .streaming import stream
     from .verification import Problem, require_sound, verify
@@ -32,7 +32,6 @@ __all__ = [
     "show",
     "stats",
     "stream",
-    "tell_pack",
     "tell_shown",
     "tell_stats",
     "verify",
@@ -43,7 +42,7 @@ _HOMES = {
     "drawing": ("show", "tell_shown"),
     "index": ("find_rows", "read_index", "read_manifest"),
     "options": ("PackConfig", "parse_bytes"),
-    "report": ("SplitStats", "stats", "tell_pack", "tell_stats"),
+    "report": ("SplitStats", "stats", "tell_stats"),
     "sampler": ("Draw", "IdentityBatchSampler"),
     "streaming": ("stream",),
     "verification": ("Problem", "require_sound", "verify"),

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..errors import DataError
 from .geometry import Floats
 from .index import Integers, column
-from .schema import BODY_KEYPOINTS, FACE_DIMENSIONS, PARTS, sample_key
+from .schema import FACE_DIMENSIONS, PARTS, sample_key
 from .shuffle import scramble
 from .store import Store
 from .tar import BLOCK
@@ -167,11 +167,6 @@ def parse(key: str, image: bytes, meta_bytes: bytes, npy: bytes, txt: bytes) -> 
 def view_weight(meta: dict[str, Any]) -> float:
     """Return how much a view counts among the references (method.md, w_v): 1 where nothing was measured."""
     return 1.0 if meta["pose_model"] == "" else float(meta["pose_confidence"])
-
-
-def mean_confidence(keypoints: Floats) -> float:
-    """Return the mean confidence of the 12 body keypoints of `[17][3]`."""
-    return float(keypoints[BODY_KEYPOINTS, 2].mean())
 
 
 def _in_share(row: int, share: float) -> bool:

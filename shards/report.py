@@ -1,4 +1,4 @@
-"""What the commands about shards print."""
+"""Figures of a dataset, and how they are printed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,6 @@ from .index import Runs, load_index, read_manifest
 from .manifest import Manifest
 from .schema import SPLITS
 from .store import open_store
-from .writer import PackSummary
 
 STATS_COLUMNS = ("identity", "split", "width", "height", "pose_confidence", "has_face", "retired")
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -68,25 +67,6 @@ def tell_stats(shards: Path | str) -> None:
         for one in stats(shards)
     ]
     progress.table(f"{shards}: {_files(manifest)}", columns, rows, "shards_split")
-
-
-def tell_pack(summary: PackSummary) -> None:
-    """Print what a pack made: a table of splits and the path."""
-    rows = [(split, count, summary.samples[split]) for split, count in summary.identities.items()]
-    progress.table(f"Packed {summary.added} photos", ("split", "people", "photos"), rows, "packed_split")
-    text = f"{summary.out}: {summary.shards} shards, {summary.bytes / 2**20:.1f} MiB, {summary.seconds:.1f} s"
-    told = f"{text}, {summary.retired} retired" if summary.retired else text
-    progress.result(
-        "packed",
-        told,
-        out=str(summary.out),
-        shards=summary.shards,
-        bytes=summary.bytes,
-        seconds=round(summary.seconds, 3),
-        added=summary.added,
-        retired=summary.retired,
-        stale=summary.stale,
-    )
 
 
 def _split_stats(split: str, rows: pa.Table) -> SplitStats:

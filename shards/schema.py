@@ -29,8 +29,6 @@ CROISSANT_FILE = "croissant.json"
 
 KEYPOINTS = 17
 """COCO keypoints of a person."""
-BODY_KEYPOINTS = slice(5, 17)
-"""The 12 of them that describe the body: shoulders, elbows, wrists, hips, knees, ankles."""
 FACE_DIMENSIONS = 512
 
 PARTS = ("image", "json", "npy", "txt")

@@ -223,3 +223,55 @@ def test_a_resting_host_holds_up_no_other(gallery, workspace, options, server) -
     summary = crawl(workspace, options(concurrency=1, allow_private=(gallery.host_port, tired.host_port)))
     assert (summary.stored, summary.pending) == (3, 1)
     assert tired.photos_asked == {"/img/anna_petrova/0.jpg": 1}
+
+
+def test_a_crawl_delay_bounds_the_pace(gallery, workspace, options) -> None:
+    import asyncio
+
+    from bolid.crawler.fetch import Fetcher, Limits
+    from bolid.crawler.frontier import Frontier
+    from bolid.crawler.hosts import Hosts
+
+    gallery.robots = "User-agent: bolid\nCrawl-delay: 0.05"
+    frontier = Frontier(workspace.frontier, "theplace", "theplace")
+    hosts = Hosts(frontier, 1000.0, 600.0, 1.0)
+
+    async def ask() -> float:
+        async with Fetcher(hosts, "bolid", {gallery.host_port}, Limits()) as fetcher:
+            hosts.fetcher = fetcher
+            await hosts.admit(f"{gallery.url}/x.jpg")
+            return hosts.pace(gallery.url).rate
+
+    assert asyncio.run(ask()) == 20.0
+    frontier.close()
+
+
+def test_progress_ends_with_every_photo(gallery, workspace, options, capsys, monkeypatch) -> None:
+    import json
+
+    from bolid import progress
+
+    monkeypatch.setattr("bolid.crawler.report.INTERVAL_S", 0.01)
+    monkeypatch.setattr("bolid.progress.PLAIN_INTERVAL_S", 0.0)
+    gallery.add("anna_petrova", 30, seed=1)
+    progress.use_json_lines(True)
+    try:
+        crawl(workspace, options(rate=200))
+    finally:
+        progress.use_json_lines(False)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    shown = [event for event in events if event["event"] == "progress"]
+    assert (shown[-1]["done"], shown[-1]["total"], shown[-1]["unit"]) == (30, 30, "photos")
+    assert any("anna_petrova" in event["note"] for event in shown)
+
+
+def test_leftovers_of_a_dead_crawl_are_removed(gallery, workspace, options) -> None:
+    gallery.add("anna_petrova", 1, seed=1)
+    workspace.images.mkdir(parents=True)
+    mine = [workspace.images / ".photo.x1.tmp", workspace.root / ".images.parquet.x2.tmp"]
+    others = [workspace.images / "kept.tmp", workspace.root / ".curated.parquet.x3.tmp"]
+    for file in mine + others:
+        file.write_bytes(b"half")
+    crawl(workspace, options())
+    assert not any(file.exists() for file in mine)
+    assert all(file.exists() for file in others)

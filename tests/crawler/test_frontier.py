@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from bolid.crawler import restart
 from bolid.crawler.extract import Gallery, PageLink, PhotoLink
-from bolid.crawler.frontier import Bounds, Frontier
+from bolid.crawler.frontier import Frontier
 from bolid.crawler.outcome import Rejection
 from bolid.crawler.report import note
+from bolid.crawler.rows import Bounds
 
 HOST = "http://site.example"
 BOUNDS = Bounds(min_res=1000, min_photos=1, max_photos=500, identities=None)
@@ -139,7 +140,7 @@ def test_the_same_slug_on_two_sites_is_two_identities(tmp_path) -> None:
 
 @pytest.mark.parametrize(("there", "state"), [(True, "done"), (False, "pending")])
 def test_what_was_being_stored_is_done_exactly_when_its_file_is_there(frontier, there, state) -> None:
-    from bolid.crawler.frontier import Stored
+    from bolid.crawler.rows import Stored
 
     read_index(frontier, "anna")
     (page,) = frontier.claim_pages(HOST, 1.0, 8, None)

@@ -122,7 +122,7 @@ def test_refusals_say_what_to_do(world: Any, tmp_path: Path) -> None:
         Person(run=world.body, identity="person_001", photos=(world.photo,))
     with pytest.raises(UsageError, match="--body RUN"):
         Person(identity="person_001")
-    with pytest.raises(UsageError, match="--adapter"):
+    with pytest.raises(UsageError, match="--run RUN"):
         generate(PROMPT, tmp_path, base="random-tiny", person=Person(run=world.body, identity="person_001"))
     with pytest.raises(DataError, match="person_001"):
         made(world, tmp_path, Person(run=world.body, identity="person_01"))

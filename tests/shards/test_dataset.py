@@ -320,6 +320,18 @@ def test_importing_the_room_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_every_exported_name_is_what_it_says() -> None:
+    """A function with the name of its module would be hidden by the module."""
+    import types
+
+    import bolid.shards
+
+    for name in bolid.shards.__all__:
+        assert not isinstance(getattr(bolid.shards, name), types.ModuleType), name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = bolid.shards.nothing
+
+
 def test_every_split_can_be_read(packed: PackSummary) -> None:
     total = sum(len(IdentityDataset(packed.out, split, size=16)) for split in ("train", "val", "test"))
     assert total == len(IdentityDataset(packed.out, None, size=16)) == 40
