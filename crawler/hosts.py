@@ -25,6 +25,7 @@ class _Host:
     row: HostRow
     pace: Pace
     robots: Robots | None = None
+    trouble: Failure | None = None  # why robots.txt could not be asked for
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -51,12 +52,16 @@ class Hosts:
             Failure: robots.txt cannot be read now (`robots_unavailable`).
             Postponed: the host rests for longer than this run waits.
         """
-        robots = await self.robots(origin(url))
+        name = origin(url)
+        robots = await self.robots(name)
+        host = self._host(name)
         if not robots.allows(url):
+            if host.trouble is not None and robots.status == 0:
+                raise Failure(host.trouble.reason, host.trouble.detail, retry=host.trouble.retry)
             if robots.unavailable:
-                raise Failure("robots_unavailable", f"{origin(url)}/robots.txt answered {robots.status or 'nothing'}")
-            raise Rejection(ROBOTS, detail=f"refused by {origin(url)}/robots.txt")
-        await self._turn(self._host(origin(url)))
+                raise Failure("robots_unavailable", f"{name}/robots.txt answered {robots.status or 'nothing'}")
+            raise Rejection(ROBOTS, detail=f"refused by {name}/robots.txt")
+        await self._turn(host)
 
     def answered(self, url: str, status: int, asked_at: float, pause: float | None) -> None:
         """Take the status of an answer into account: slower after 429 and 503, slowly faster after good ones."""
@@ -120,7 +125,8 @@ class Hosts:
                 if answer.status != 200:
                     return Robots(answer.status)
                 return Robots(200, await answer.prefix(MAX_BYTES))
-        except Failure:
+        except Failure as failure:
+            known.trouble = failure
             return Robots(0)
         except Rejection as why:
             # Five redirects or a redirect to nowhere count as a missing file (RFC 9309, 2.3.1.2).

@@ -72,13 +72,13 @@ def train(task: Task, batches: Batches, folder: Path, config: RunConfig, resume:
             progress.bar(f"train {folder.name}", loop.steps, "steps") as bar,
         ):
             bar.advance(done.step)
-            note = ""
-            while done.step < loop.steps and not stop.asked:
+            note, stopping = "", False
+            while done.step < loop.steps and not stopping:
                 done, row = trainer.update(stream, done)
                 log.add({"step": done.step, **row})
                 last = done.step == loop.steps
-                stop.asked = trainer.anyone(stop.asked)
-                saving = last or stop.asked or done.step % loop.save_every == 0
+                stopping = trainer.anyone(stop.asked)  # asked once an update: what it says here must be saved here
+                saving = last or stopping or done.step % loop.save_every == 0
                 if saving or done.step % loop.log_every == 0:
                     note = _note(log.flush()) or note
                 if saving:
@@ -86,7 +86,7 @@ def train(task: Task, batches: Batches, folder: Path, config: RunConfig, resume:
                 if last or (loop.sample_every and done.step % loop.sample_every == 0):
                     log.validation(done.step, trainer.sample(run, done.step))
                 bar.advance(1, note)
-        if stop.asked:
+        if stopping:
             raise KeyboardInterrupt
         trainer.export(run)
         return summarise(run)
