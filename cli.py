@@ -4,6 +4,7 @@ Rooms are imported inside the commands, so that `bolid --help` answers at once w
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,6 +26,10 @@ app = typer.Typer(
 )
 train = typer.Typer(no_args_is_help=True, help="Train the Body-ID Encoder, then the adapter.")
 app.add_typer(train, name="train")
+shards_app = typer.Typer(no_args_is_help=True, help="Look into a packed dataset: is it whole, what does it hold.")
+app.add_typer(shards_app, name="shards")
+sites_app = typer.Typer(no_args_is_help=True, help="Site definitions: which are shipped, and whether one fits a page.")
+app.add_typer(sites_app, name="sites")
 
 EXTRA_OF = {
     "torch": "train",
@@ -45,8 +50,17 @@ WorkspaceOption = Annotated[
     Path | None,
     typer.Option("--workspace", "-w", help="Folder of all files; default: $BOLID_WORKSPACE, else ./bolid-data."),
 ]
+ContactOption = Annotated[
+    str | None, typer.Option(help="Mail or web address in the User-Agent; a live site is not asked without one.")
+]
+AllowPrivateOption = Annotated[
+    list[str] | None, typer.Option(help="HOST:PORT of a private or loopback server that may be asked.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines for machines.")]
 ShardsOption = Annotated[Path | None, typer.Option("--shards", help="Folder of shards; default: the workspace's.")]
+DatasetArgument = Annotated[
+    str | None, typer.Argument(metavar="[DIR|URL]", help="Folder or address of the dataset; default: the workspace's.")
+]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with the configuration.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="One key of the configuration, as key=value.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")]
@@ -82,13 +96,22 @@ def crawl(
     max_photos: Annotated[int, typer.Option(min=1, help="Most photos of an identity.")] = 500,
     rate: Annotated[float, typer.Option(min=0.001, help="Requests a second to one host.")] = 2.0,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 8,
-    contact: Annotated[
-        str | None, typer.Option(help="Mail or web address in the User-Agent; a live crawl needs one.")
-    ] = None,
-    allow_private: Annotated[
-        list[str] | None, typer.Option(help="HOST:PORT of a private or loopback server that may be crawled.")
-    ] = None,
+    contact: ContactOption = None,
+    allow_private: AllowPrivateOption = None,
     max_bytes: Annotated[str, typer.Option(help="Largest photo, bytes or with K, M, G.")] = "64M",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask again for what a server or a page refused for good.")
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Read listing pages again where they changed; fetch only what is new.")
+    ] = False,
+    urls: Annotated[
+        Path | None, typer.Option(help="Fetch a list of addresses instead of a site: a .parquet, .csv or .txt file.")
+    ] = None,
+    url_col: Annotated[str, typer.Option(help="Column of the addresses in --urls.")] = "url",
+    identity_col: Annotated[
+        str | None, typer.Option(help="Column of the identities in --urls; default: all are one identity.")
+    ] = None,
     json_lines: JsonOption = False,
 ) -> None:
     """Fetch photo sets, one identity a set, politely; run it again to go on where it stopped."""
@@ -96,6 +119,10 @@ def crawl(
     from .config import validate
     from .crawler import crawl as room
 
+    if urls is not None and start_url is not None:
+        raise typer.BadParameter("START_URL and --urls exclude each other: crawl a site or a list")
+    if urls is None and identity_col is not None:
+        raise typer.BadParameter("--identity-col names a column of a list; add --urls FILE")
     options = {
         "start_url": start_url,
         "site": site,
@@ -108,9 +135,60 @@ def crawl(
         "contact": contact,
         "allow_private": tuple(allow_private or ()),
         "max_bytes": _bytes(max_bytes),
+        "retry_failed": retry_failed,
+        "refresh": refresh,
     }
-    where = Workspace.resolve(workspace)
-    summaries.crawl(room.crawl(where, validate(room.CrawlOptions, options, "bolid crawl")), where)
+    where, resolved = Workspace.resolve(workspace), validate(room.CrawlOptions, options, "bolid crawl")
+    if urls is None:
+        summaries.crawl(room.crawl(where, resolved), where)
+    else:
+        summaries.crawl(room.crawl_urls(where, resolved, urls, url_col, identity_col), where)
+
+
+@app.command(epilog="Example: `bolid status -w data`, also while a crawl runs")
+def status(workspace: WorkspaceOption = None, json_lines: JsonOption = False) -> None:
+    """Show how a crawl stands: people, photos by state and reason, and what running it again would do."""
+    progress.use_json_lines(json_lines)
+    from .crawler import status as room
+
+    summaries.status(room.status(Workspace.resolve(workspace)))
+
+
+@sites_app.command("list", epilog="Example: `bolid sites list`")
+def sites_list(json_lines: JsonOption = False) -> None:
+    """List the site definitions that come with bolid."""
+    progress.use_json_lines(json_lines)
+    from .crawler import sites_check as room
+
+    summaries.sites(room.list_sites())
+
+
+@sites_app.command("show", epilog="Example: `bolid sites show theplace > mysite.toml`, to begin a new one from")
+def sites_show(
+    site: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Name of a site definition, or a TOML file.")],
+    json_lines: JsonOption = False,
+) -> None:
+    """Print a site definition as TOML."""
+    progress.use_json_lines(json_lines)
+    from .crawler import sites_check as room
+
+    text = room.show_site(site)
+    progress.result("definition", text.rstrip("\n"), site=site, toml=text)
+
+
+@sites_app.command("check", epilog="Example: `bolid sites check mysite.toml --url saved-page.html`")
+def sites_check(
+    site: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A TOML file, or the name of a site definition.")],
+    url: Annotated[str | None, typer.Option(metavar="PAGE", help="Address of a page, or a saved one.")] = None,
+    contact: ContactOption = None,
+    allow_private: AllowPrivateOption = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """Check a site definition; with a page, say what each of its selectors finds there."""
+    progress.use_json_lines(json_lines)
+    from .crawler import sites_check as room
+
+    summaries.site_check(room.check_site(site, url, contact, tuple(allow_private or ())))
 
 
 @app.command(epilog="Example: `bolid curate --min-res 1000 -w data`, then open `data/report.html`")
@@ -121,6 +199,7 @@ def curate(
     near_duplicate: Annotated[
         int, typer.Option(min=0, max=64, help="Most differing bits of 64 between near duplicates.")
     ] = 4,
+    max_aspect: Annotated[float, typer.Option(min=1, help="Longest long side, as a multiple of the short one.")] = 3.0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
     json_lines: JsonOption = False,
 ) -> None:
@@ -129,7 +208,9 @@ def curate(
     from .curation import run as room
 
     where = Workspace.resolve(workspace)
-    config = room.CurateConfig(min_res=min_res, min_photos=min_photos, near_duplicate=near_duplicate)
+    config = room.CurateConfig(
+        min_res=min_res, max_aspect=max_aspect, near_duplicate=near_duplicate, min_photos=min_photos
+    )
     summaries.curation(room.curate(where, config, workers), where)
 
 
@@ -140,18 +221,66 @@ def pack(
     shard_size: Annotated[str, typer.Option(help="Bytes a shard, or with K, M, G.")] = "512M",
     split: Annotated[str, typer.Option(help="Shares of identities for train, val and test.")] = "0.9,0.05,0.05",
     max_side: Annotated[int | None, typer.Option(min=64, help="Scale photos down to this long side, px.")] = None,
+    jpeg_quality: Annotated[int, typer.Option(min=1, max=100, help="Of photos that must be encoded.")] = 92,
+    keep_format: Annotated[
+        bool, typer.Option("--keep-format", help="Leave PNG, WebP, GIF and AVIF photos as they are; else JPEG.")
+    ] = False,
+    repack: Annotated[
+        bool, typer.Option("--repack", help="Write everything anew; retired photos leave the tars.")
+    ] = False,
     json_lines: JsonOption = False,
 ) -> None:
-    """Pack the kept photos into identity-grouped WebDataset shards."""
+    """Pack the kept photos into identity-grouped WebDataset shards; run it again to add new ones."""
     progress.use_json_lines(json_lines)
     from .config import validate
     from .shards import options as pack_options
     from .shards import writer as room
 
     options = {"shard_size": _bytes(shard_size), "split": _shares(split), "max_side": max_side}
-    summaries.pack(
-        room.pack(Workspace.resolve(workspace), validate(pack_options.PackConfig, options, "bolid pack"), out)
-    )
+    options |= {"jpeg_quality": jpeg_quality, "keep_format": keep_format}
+    config = validate(pack_options.PackConfig, options, "bolid pack")
+    summaries.pack(room.pack(Workspace.resolve(workspace), config, out, repack=repack))
+
+
+@shards_app.command("verify", epilog="Example: `bolid shards verify data/shards`")
+def shards_verify(
+    dataset: DatasetArgument = None, workspace: WorkspaceOption = None, json_lines: JsonOption = False
+) -> None:
+    """Read every byte and compare tars, index and manifest; exit code 8 when something is wrong."""
+    progress.use_json_lines(json_lines)
+    from .shards import verification as room
+
+    room.tell_verified(_dataset(dataset, workspace))
+
+
+@shards_app.command("show", epilog="Example: `bolid shards show i000003_000001 --shards data/shards --out photo.png`")
+def shards_show(
+    name: Annotated[str, typer.Argument(metavar="KEY|IDENTITY", help="Sample key, or name or number of an identity.")],
+    shards: Annotated[
+        str | None, typer.Option("--shards", help="Folder or address of the dataset; default: the workspace's.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Picture to write; default: KEY|IDENTITY.png in the workspace's pictures.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """Draw a photo with its keypoints and boxes, or a contact sheet of a person."""
+    progress.use_json_lines(json_lines)
+    from .shards import drawing as room
+
+    room.tell_shown(_dataset(shards, workspace), name, out or Workspace.resolve(workspace).pictures / f"{name}.png")
+
+
+@shards_app.command("stats", epilog="Example: `bolid shards stats data/shards`")
+def shards_stats(
+    dataset: DatasetArgument = None, workspace: WorkspaceOption = None, json_lines: JsonOption = False
+) -> None:
+    """Count people, photos, poses and faces of each split."""
+    progress.use_json_lines(json_lines)
+    from .shards import report as room
+
+    room.tell_stats(_dataset(dataset, workspace))
 
 
 @train.command("vae", epilog="Example: `bolid train vae --shards data/shards --run vae --set loop.steps=20000`")
@@ -313,6 +442,10 @@ def _shards(given: Path | None, workspace: Workspace) -> Path:
     return given or workspace.required(workspace.shards, f"bolid pack -w {workspace.root}")
 
 
+def _dataset(given: str | None, workspace: Path | None) -> str:
+    return given or str(_shards(None, Workspace.resolve(workspace)))
+
+
 def _size(text: str | None) -> dict[str, int]:
     if text is None:
         return {}
@@ -324,13 +457,16 @@ def _size(text: str | None) -> dict[str, int]:
 
 def _shares(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(share) for share in text.split(","))
+        train_share, val_share, test_share = (float(share) for share in text.split(","))
+        return train_share, val_share, test_share
     except ValueError:
         raise typer.BadParameter(f"'{text}' is not a split; write it like 0.9,0.05,0.05") from None
 
 
 def main() -> None:
     """Run the command line; a BolidError is one message and its exit code, a bug shows its traceback."""
+    # At import transformers warns that torchvision, which nothing here uses, is not installed.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
     except BolidError as error:

@@ -153,7 +153,8 @@ class _LineBar:
         self._total = total
 
     def finish(self) -> None:
-        self._print("")
+        if self._total != 0:  # nothing to do is no news
+            self._print("")
 
     def _print(self, note: str) -> None:
         self._printed = time.monotonic()

@@ -1,6 +1,7 @@
 """What a command prints when it is done: the same figures as a table for people and as JSON lines for machines."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,15 @@ from .workspace import Workspace
 
 if TYPE_CHECKING:
     from .crawler.account import CrawlSummary
+    from .crawler.sites_check import SiteCheck, SiteInfo
+    from .crawler.status import SourceStatus, Status
     from .curation.run import CurationSummary
     from .evaluation.figure import Figure
     from .shards.writer import PackSummary
     from .training.loop import RunSummary
 
 MEGABYTE = 1_000_000
+HOSTS_SHOWN = 20
 
 
 def crawl(summary: "CrawlSummary", workspace: Workspace) -> None:
@@ -28,10 +32,63 @@ def crawl(summary: "CrawlSummary", workspace: Workspace) -> None:
     if summary.pending:
         rows.append(("not reached yet (run the same command again)", summary.pending))
     rows += [(f"pages failed: {why}", n) for why, n in (summary.pages_failed or {}).items()]
-    rows.append(("MB received", f"{summary.bytes_received / MEGABYTE:.1f}"))
-    rows.append(("MB saved by reading sizes first", f"{summary.bytes_saved / MEGABYTE:.1f}"))
-    progress.table("Crawl", ("", "count"), rows, event="crawl")
-    _paths(workspace.images_table, seconds=summary.seconds)
+    rows.append(("MB received", _megabytes(summary.bytes_received)))
+    rows.append(("MB saved by reading sizes first", _megabytes(summary.bytes_saved)))
+    progress.table("Crawl", ("what", "count"), rows, event="crawl")
+    _paths(workspace.images_table, seconds=round(summary.seconds, 2))
+
+
+def status(found: "Status") -> None:
+    """Print how the crawls of a workspace stand; one JSON object for machines."""
+    if progress.json_lines():
+        progress.result("status", **asdict(found))
+        return
+    people: list[tuple[str, object]] = [(f"identities {state}", n) for state, n in found.identities.items()]
+    people += [(f"identities rejected: {why}", n) for why, n in found.identities_rejected.items()]
+    progress.table("Workspace", ("what", "count"), [*people, ("photo files", found.files)], event="status")
+    for source in found.sources:
+        progress.table(f"Photos of {source.source}", ("what", "count"), _source_rows(source), event="source")
+    hosts = [
+        (host.host, "-" if host.rate is None else f"{host.rate:.3g}", f"{host.rests_s:.0f}", host.robots_status)
+        for host in found.hosts
+    ]
+    columns = ("host", "slowed to requests/s", "rests for s", "robots.txt")
+    progress.table("Hosts", columns, hosts[:HOSTS_SHOWN], event="host")
+    if len(hosts) > HOSTS_SHOWN:
+        progress.say(f"and {len(hosts) - HOSTS_SHOWN} hosts more; --json names all")
+
+
+def _source_rows(source: "SourceStatus") -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [("stored", source.photos.get("done", 0)), ("MB stored", _megabytes(source.bytes))]
+    rows += [(f"rejected: {why}", n) for why, n in source.rejected.items()]
+    rows += [(f"failed: {why}", n) for why, n in source.failed.items()]
+    open_ = {state: source.photos.get(state, 0) for state in ("pending", "in_flight", "storing")}
+    rows += [(state.replace("_", " "), n) for state, n in open_.items() if n]
+    rows += [(f"pages {state.replace('_', ' ')}", n) for state, n in source.pages.items()]
+    rows += [("MB received", _megabytes(source.bytes_received))]
+    rows += [("MB saved by reading sizes first", _megabytes(source.bytes_saved))]
+    rows += [("photos/s, last minute", f"{source.photos_per_s:.2f}")]
+    rows += [("the same command again asks for", source.next_run), ("--retry-failed adds", source.retry_failed)]
+    return rows
+
+
+def sites(shipped: Sequence["SiteInfo"]) -> None:
+    """Print the shipped site definitions."""
+    rows = [(site.name, site.title, site.start) for site in shipped]
+    progress.table("Site definitions", ("name", "title", "start"), rows, event="site")
+
+
+def site_check(check: "SiteCheck") -> None:
+    """Print that a definition is valid, and what each selector found on the page that was looked at."""
+    name = check.definition.name
+    kinds = [page.kind for page in check.definition.pages]
+    pages = " → ".join([*kinds, "picture"] if check.definition.picture else kinds)
+    progress.result("valid", f"the definition '{name}' is valid: {pages}", name=name, kinds=kinds, page=check.url)
+    if check.url is None:
+        progress.say(f"add --url PAGE to see what its selectors find, for example on {check.definition.start}")
+        return
+    rows = [(each.kind, each.key, each.selector, each.found, each.example) for each in check.findings]
+    progress.table(f"On {check.url}", ("page", "what", "selector", "found", "first"), rows, event="selector")
 
 
 def curation(summary: "CurationSummary", workspace: Workspace) -> None:
@@ -40,7 +97,7 @@ def curation(summary: "CurationSummary", workspace: Workspace) -> None:
     rows += [(f"rejected {reason}", count) for reason, count in summary.rejected.items()]
     rows += [("failed (tried again next time)", summary.failed), ("identities kept", summary.identities)]
     rows += [("scored now (the rest came from the ledger)", summary.computed)]
-    progress.table("Curation", ("", "photos"), rows, event="curation")
+    progress.table("Curation", ("what", "photos"), rows, event="curation")
     _paths(workspace.curated_table, workspace.report, seconds=summary.seconds)
 
 
@@ -48,8 +105,6 @@ def pack(summary: "PackSummary") -> None:
     """Print identities and samples of each split."""
     rows = [(split, summary.identities[split], summary.samples[split]) for split in summary.samples]
     progress.table("Dataset", ("split", "identities", "samples"), rows, event="split")
-    if summary.stale:
-        progress.warn(f"{summary.stale} packed samples have newer annotations in the curated table")
     progress.result(
         "packed",
         f"{summary.shards} shards, {summary.bytes / MEGABYTE:.1f} MB, {summary.added} samples added\n{summary.out}",
@@ -57,6 +112,8 @@ def pack(summary: "PackSummary") -> None:
         shards=summary.shards,
         bytes=summary.bytes,
         added=summary.added,
+        retired=summary.retired,
+        stale=summary.stale,
         seconds=round(summary.seconds, 2),
     )
 
@@ -69,7 +126,9 @@ def run(summary: "RunSummary") -> None:
         if term in summary.first
     ]
     rows += [(f"held-out {name}", "", _number(value)) for name, value in summary.validation.items()]
-    progress.table(f"Run {summary.folder.name}, {summary.steps} steps", ("", "first 10", "last 10"), rows, event="term")
+    progress.table(
+        f"Run {summary.folder.name}, {summary.steps} steps", ("term", "first 10", "last 10"), rows, event="term"
+    )
     if summary.skipped:
         progress.warn(f"{summary.skipped} updates were skipped because the loss was not finite")
     _paths(summary.export, summary.folder / "samples")
@@ -93,16 +152,20 @@ def figures(measured: Sequence["Figure"], out: Path) -> None:
         for figure in measured
         if figure.value is not None
     ]
-    progress.table("Figures", ("", "value", "unit", "n", "measured with"), rows, event="figure")
+    progress.table("Figures", ("figure", "value", "unit", "n", "measured with"), rows, event="figure")
     absent = [figure for figure in measured if figure.value is None]
     if absent:
-        progress.say("absent: " + "; ".join(f"{figure.name} ({figure.note})" for figure in absent))
+        progress.say("not measured: " + "; ".join(f"{figure.name} ({figure.note})" for figure in absent))
     _paths(out / "figures.json", out / "report.html")
 
 
 def _paths(*paths: Path, **fields: object) -> None:
     text = "\n".join(str(path) for path in paths)
     progress.result("written", text, paths=[str(path) for path in paths], **fields)
+
+
+def _megabytes(count: int) -> float:
+    return round(count / MEGABYTE, 1)
 
 
 def _number(value: float) -> str:

@@ -5,11 +5,13 @@ all as soon as its batch is done; a killed run therefore loses at most the batch
 computes only what no part holds. A photo whose scoring fails is not in the ledger: it is tried again next time.
 """
 
+import collections
 import concurrent.futures
 import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,8 +63,9 @@ def run_stages(stages: Sequence[Stage], items: Sequence[Item], ledger: Path, wor
         workers: processes; None = the machine's cores.
     """
     tables = [_read_ledger(ledger, stage) for stage in stages]
-    tasks = _missing(items, [set(table["sha256"].to_pylist()) for table in tables])
-    failed: dict[str, str] = {}
+    failed = {item.sha256: "the file is missing" for item in items if not Path(item.path).is_file()}
+    present = [item for item in items if item.sha256 not in failed]
+    tasks = _missing(present, [set(table["sha256"].to_pylist()) for table in tables])
     fresh: list[list[pa.RecordBatch]] = [[] for _ in stages]
     missing = sum(len(task.items) for task in tasks)
     with progress.bar("curate", total=missing, unit="photos") as bar:
@@ -74,7 +77,7 @@ def run_stages(stages: Sequence[Stage], items: Sequence[Item], ledger: Path, wor
     merged = [
         pa.concat_tables([old, pa.Table.from_batches(new, old.schema)]) for old, new in zip(tables, fresh, strict=True)
     ]
-    return Scores(_join(merged, items, failed), failed, missing - len(failed))
+    return Scores(_join(merged, items, failed), failed, missing - sum(item.sha256 in failed for item in present))
 
 
 def _missing(items: Sequence[Item], known: Sequence[set[str]]) -> list[_Task]:
@@ -93,37 +96,47 @@ def _missing(items: Sequence[Item], known: Sequence[set[str]]) -> list[_Task]:
 def _execute(
     stages: Sequence[Stage], tasks: Sequence[_Task], workers: int, failed: dict[str, str]
 ) -> Iterator[tuple[_Task, list[pa.RecordBatch]]]:
-    """Yield finished tasks; a task that fails or kills its worker is tried again photo by photo, each on its own."""
+    """Yield finished tasks; what was in flight when a worker failed or died is tried again, a photo at a time."""
     suspects: list[_Task] = []
-    for task, results, error in _pooled(stages, tasks, min(workers, len(tasks))):
+    for task, results, _ in _pooled(stages, tasks, min(workers, len(tasks)), ahead=2):
         if results is not None:
             yield task, results
-        elif len(task.items) == 1 and not isinstance(error, BrokenProcessPool):
-            failed[task.items[0].sha256] = f"{type(error).__name__}: {error}"
         else:
             suspects += [_Task((item,), task.stages) for item in task.items]
-    for suspect in suspects:
-        for task, results, error in _pooled(stages, [suspect], 1):
-            if results is not None:
-                yield task, results
-            else:
-                failed[task.items[0].sha256] = (
-                    "the worker process died"
-                    if isinstance(error, BrokenProcessPool)
-                    else f"{type(error).__name__}: {error}"
-                )
+    for task, results, error in _pooled(stages, suspects, 1, ahead=1):
+        if results is not None:
+            yield task, results
+        else:
+            died = isinstance(error, BrokenProcessPool)
+            failed[task.items[0].sha256] = "the worker process died" if died else f"{type(error).__name__}: {error}"
 
 
 def _pooled(
-    stages: Sequence[Stage], tasks: Sequence[_Task], workers: int
+    stages: Sequence[Stage], tasks: Sequence[_Task], workers: int, ahead: int
 ) -> Iterator[tuple[_Task, list[pa.RecordBatch] | None, BaseException | None]]:
-    if not tasks:
-        return
-    with WorkerPool(workers, initializer=_start_worker, initargs=(list(stages),)) as pool:
-        futures = {pool.submit(_score, task): task for task in tasks}
-        for future in concurrent.futures.as_completed(futures):
-            error = future.exception()
-            yield futures[future], None if error else future.result(), error
+    """Yield every task with its results or its error.
+
+    At most `ahead` tasks a worker are handed out, so that a dying worker takes few with it; the others go on in a
+    new pool.
+    """
+    waiting = collections.deque(tasks)
+    while waiting:
+        with WorkerPool(workers, initializer=_start_worker, initargs=(list(stages),)) as pool:
+            in_flight: dict[Future[list[pa.RecordBatch]], _Task] = {}
+            broken = False
+            while in_flight or (waiting and not broken):
+                while waiting and not broken and len(in_flight) < ahead * workers:
+                    task = waiting.popleft()
+                    try:
+                        in_flight[pool.submit(_score, task)] = task
+                    except BrokenProcessPool:
+                        waiting.appendleft(task)
+                        broken = True
+                done, _ = concurrent.futures.wait(in_flight, return_when=concurrent.futures.FIRST_COMPLETED)
+                for future in done:
+                    error = future.exception()
+                    broken = broken or isinstance(error, BrokenProcessPool)
+                    yield in_flight.pop(future), None if error else future.result(), error
 
 
 _worker_stages: list[Stage] = []

@@ -17,7 +17,7 @@ from .gallery import Kind, Offer
 
 Row = tuple[object, object, object, object, object]
 
-COLUMNS = ("", "result", "in truth", "precision", "recall")
+COLUMNS = ("what", "result", "in truth", "precision", "recall")
 
 
 def show(offers: Sequence[Offer], workspace: Workspace, seconds: float, kept: bool) -> None:
@@ -55,7 +55,6 @@ def _photos(offers: Sequence[Offer], fates: Mapping[str, Fate]) -> list[Row]:
     rows: list[Row] = [
         ("photos offered", sum(state != "unseen" for state in states), len(offers), None, None),
         ("kept", states.count("kept"), None, None, None),
-        ("failed", states.count("failed"), None, None, None),
     ]
     rows += [_line(line) for line in compare(offers, fates)]
     rows.append(("good photos lost", len(wrongly_rejected(offers, fates)), f"of {clean}", None, None))
@@ -63,7 +62,8 @@ def _photos(offers: Sequence[Offer], fates: Mapping[str, Fate]) -> list[Row]:
 
 
 def _line(line: Line) -> Row:
-    name = f"rejected: {line.kind.replace('_', ' ')}"
+    # A truncated photo is no verdict: it failed, and the next crawl asks for it again.
+    name = f"{'failed' if line.kind == Kind.TRUNCATED else 'rejected'}: {line.kind.replace('_', ' ')}"
     if line.rejected is None:
         return name, "no stage yet", line.in_truth, None, None
     return name, line.rejected, line.in_truth, _share(line.precision), _share(line.recall)

@@ -17,7 +17,7 @@ from types import FrameType
 import pyarrow.parquet as pq
 
 from .. import atomic, progress
-from ..errors import BolidError
+from ..errors import BolidError, UsageError
 from ..workspace import Workspace
 from . import gallery, outcome, site
 
@@ -57,8 +57,10 @@ def demo(options: DemoOptions) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     with _folder(options) as folder, atomic.locked(folder / "demo.lock", f"the demo in {folder}"):
-        offers = gallery.build(folder / "site", options.identities, options.photos, options.seed)
         data = folder / "data"
+        if data.exists() and not (folder / "site" / gallery.TRUTH_FILE).exists():
+            raise UsageError(f"{data} was not made by a demo and would be emptied; choose another --keep DIR")
+        offers = gallery.build(folder / "site", options.identities, options.photos, options.seed)
         shutil.rmtree(data, ignore_errors=True)  # a demo shows the road from its beginning
         with site.serving(site.GallerySite(offers, folder / "site"), options.port) as address:
             _run(crawl_command(address, data))

@@ -58,5 +58,5 @@ NEEDS: dict[str, str] = {
 
 
 def unmeasured() -> list[Figure]:
-    """Return the rows of the documents' figures whose networks are not on this machine."""
-    return [absent(name, f"absent: needs {network}, not on this machine", network) for name, network in NEEDS.items()]
+    """Return the rows of the documents' figures whose networks bolid cannot load yet."""
+    return [absent(name, f"needs {network}, which bolid cannot load yet", network) for name, network in NEEDS.items()]

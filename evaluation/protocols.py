@@ -52,11 +52,12 @@ def reconstruction_figures(people: Sequence[Views], decoder: BodyDecoder) -> lis
 
 
 def loss_figures(losses: dict[str, float], samples: int, network: str) -> list[Figure]:
-    """Return the adapter's validation loss by mode."""
+    """Return the adapter's validation loss by mode; a baseline without body branch has no mode `diff_body_off`."""
+    body = "diff_body_off" in losses
     said = {
-        "diff_on": ("L_diff", "face and body on"),
+        "diff_on": ("L_diff", "face and body on" if body else "face on"),
         "diff_body_off": ("L_diff, body off", "lambda_b = 0"),
-        "diff_off": ("L_diff, adapter off", "lambda_f = lambda_b = 0: the base"),
+        "diff_off": ("L_diff, adapter off", "lambda_f = lambda_b = 0: the base" if body else "lambda_f = 0: the base"),
     }
     note = "held-out people, fixed noise, five fixed times"
     return [

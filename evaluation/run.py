@@ -10,7 +10,7 @@ from PIL import Image
 from .. import progress
 from ..errors import ModelError
 from ..models.adapter import CONDITIONS, AdapterBundle
-from ..models.adapter_files import file_sha256
+from ..models.adapter_files import file_sha256, require_encoder
 from ..models.body_encoder import DECODER_FILE, ENCODER_FILE, BodyDecoder, BodyEncoder
 from ..models.sdxl import load_base
 from ..training import adapter_data, adapter_samples
@@ -52,6 +52,8 @@ def evaluate(shards: Path, vae: Path, adapter: Path | None, out: Path, config: E
         DataError: there are no held-out people.
         ModelError: weights are missing or do not fit each other.
     """
+    if adapter is not None:
+        require_encoder(AdapterBundle.load(adapter).metadata, adapter, vae / ENCODER_FILE)
     encoder = BodyEncoder.load(vae)
     split, people = held_out(shards, encoder, config)
     progress.say(f"measuring on {len(people)} people of the split {split}")

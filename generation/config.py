@@ -16,5 +16,7 @@ class GenerateConfig(Config):
     )
     seed: NonNegativeInt = Field(default=0, description="of the first picture; each further one adds 1")
     count: PositiveInt = Field(default=1, description="pictures")
-    height: PositiveInt = Field(default=1024, multiple_of=8, description="pixels")
-    width: PositiveInt = Field(default=1024, multiple_of=8, description="pixels")
+    height: PositiveInt | None = Field(
+        default=None, multiple_of=8, description="pixels; by default what the adapter was trained at, else 1024"
+    )
+    width: PositiveInt | None = Field(default=None, multiple_of=8, description="pixels; likewise")

@@ -12,9 +12,9 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from .. import progress
-from ..errors import ModelError, UsageError
+from ..errors import UsageError
 from ..models.adapter import AdapterBundle, Scale
-from ..models.adapter_files import file_sha256
+from ..models.adapter_files import file_sha256, require_encoder
 from ..models.body_encoder import ENCODER_FILE
 from ..models.sampling import sample
 from ..models.sdxl import SDXL, load_base, move
@@ -88,14 +88,8 @@ def _bundle(adapter: Path, person: Person) -> AdapterBundle:
     bundle = AdapterBundle.load(adapter)
     if person.has_body and "body" not in bundle.conditions:
         raise UsageError(f"{adapter} has no body branch (a baseline); leave out the identity and the photos")
-    expected = bundle.metadata.get("body_encoder_sha256")
-    if person.has_body and person.run is not None and expected:
-        encoder = person.run / ENCODER_FILE
-        if not encoder.exists() or file_sha256(encoder) != expected:
-            raise ModelError(
-                f"{person.run} is not the body encoder that {adapter} was trained with; "
-                "give the run named in its training with --body RUN"
-            )
+    if person.has_body and person.run is not None:
+        require_encoder(bundle.metadata, adapter, person.run / ENCODER_FILE)
     return bundle
 
 

@@ -48,3 +48,22 @@ def file_sha256(path: Path) -> str:
     """Return the sha256 of a file of weights."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_encoder(header: dict[str, str], adapter: Path, encoder: Path) -> None:
+    """Check that an adapter is used with the body encoder that it was trained with.
+
+    Args:
+        header: metadata of the adapter.
+        adapter: its folder, for the message.
+        encoder: file with the encoder's weights.
+
+    Raises:
+        ModelError: it is another one.
+    """
+    expected = header.get("body_encoder_sha256")
+    if expected and (not encoder.exists() or file_sha256(encoder) != expected):
+        raise ModelError(
+            f"{encoder.parent} is not the body encoder that {adapter} was trained with; "
+            "give the run named in its training with --body RUN"
+        )

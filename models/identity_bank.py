@@ -59,10 +59,10 @@ class IdentityBank:
         for row, (number, slug) in enumerate(zip(self.identities, self.slugs, strict=True)):
             if name in (slug, str(number)):
                 return row
-        close = difflib.get_close_matches(name, self.slugs, n=3) or list(self.slugs[:3])
+        close = difflib.get_close_matches(name, self.slugs, n=3)
+        hint = f"near it: {', '.join(close)}" if close else f"for example {', '.join(self.slugs[:3])}"
         raise DataError(
-            f"the identity '{name}' is not among the {len(self.slugs)} of the bank; "
-            f"near it: {', '.join(close)} (all are in {TABLE_FILE})"
+            f"the identity '{name}' is not among the {len(self.slugs)} of the bank; {hint} (all are in {TABLE_FILE})"
         )
 
     def latent(self, identity: str | int) -> Tensor:

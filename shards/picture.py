@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
 
+from .buffers import ViewFile
 from .geometry import Window
 from .options import PackConfig
 
@@ -22,19 +23,19 @@ PADDING = (127, 127, 127)
 class Stored:
     """A picture as a shard stores it; sizes are (width, height) in oriented pixels."""
 
-    data: bytes
+    data: bytes | memoryview
     suffix: str
     original: tuple[int, int]
     size: tuple[int, int]
 
 
-def for_shard(data: bytes, extension: str, config: PackConfig) -> Stored:
-    """Return the original bytes where the format and `max_side` allow it, else the picture encoded as JPEG.
+def for_shard(data: memoryview, extension: str, config: PackConfig) -> Stored:
+    """Return `data` itself where the format and `max_side` allow it, else the picture encoded as JPEG.
 
     Raises:
         OSError: the bytes are no picture.
     """
-    with Image.open(io.BytesIO(data)) as picture:
+    with Image.open(ViewFile(data)) as picture:
         original = oriented_size(picture)
         fits = config.max_side is None or max(original) <= config.max_side
         if fits and (picture.format == "JPEG" or config.keep_format):

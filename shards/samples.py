@@ -11,6 +11,7 @@ from PIL import Image
 from ..errors import DataError
 from ..workspace import Workspace
 from . import picture, record
+from .buffers import Buffers
 from .curated import extension
 from .geometry import Floats
 from .options import PackConfig
@@ -31,7 +32,7 @@ class Sample:
     """A sample before it is written: the columns of the index that are known, and part name -> content."""
 
     columns: dict[str, Any]
-    parts: dict[str, bytes]
+    parts: dict[str, bytes | memoryview]
 
     @property
     def key(self) -> str:
@@ -43,16 +44,16 @@ class Sample:
         return f"{self.key}.{self.columns['image_suffix'] if part == 'image' else part}"
 
 
-def prepare(task: Task, workspace: Workspace, config: PackConfig) -> Sample:
-    """Read a photo and build its sample.
+def prepare(task: Task, workspace: Workspace, config: PackConfig, buffers: Buffers) -> Sample:
+    """Read a photo and build its sample; a picture that is stored as it is lies in memory lent by `buffers`.
 
     Raises:
         DataError: the file is missing, is no picture, or its bytes are not those that were crawled.
     """
     key = sample_key(task.identity, task.number)
-    stored, sha256 = _stored(task, workspace, config)
+    stored, sha256 = _stored(task, workspace, config, buffers)
     meta = record.metadata(task.row, key, task.identity, stored.original, stored.size)
-    parts = {
+    parts: dict[str, bytes | memoryview] = {
         "image": stored.data,
         "json": record.json_bytes(meta),
         "npy": npy_bytes(record.face_embedding(task.row)),
@@ -87,12 +88,12 @@ def npy_bytes(array: Floats) -> bytes:
     return file.getvalue()
 
 
-def _stored(task: Task, workspace: Workspace, config: PackConfig) -> tuple[picture.Stored, str]:
+def _stored(task: Task, workspace: Workspace, config: PackConfig, buffers: Buffers) -> tuple[picture.Stored, str]:
     """Return the picture as it will be stored, and its sha256."""
     sha256, suffix = task.row["sha256"], extension(task.row["format"])
     path = workspace.image(sha256, suffix)
     try:
-        data = path.read_bytes()
+        data = buffers.read(path)
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
             raise DataError(
@@ -100,6 +101,9 @@ def _stored(task: Task, workspace: Workspace, config: PackConfig) -> tuple[pictu
                 "and run bolid curate"
             )
         stored = picture.for_shard(data, suffix, config)
-        return stored, found if stored.data is data else hashlib.sha256(stored.data).hexdigest()
+        if stored.data is data:
+            return stored, found
+        buffers.give_back(data)
+        return stored, hashlib.sha256(stored.data).hexdigest()
     except (OSError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} of {task.row['identity']} cannot be packed ({error}); curate again") from error

@@ -4,36 +4,49 @@ The rules that every reader of WebDataset tars shares (webdataset, HF datasets, 
 """
 
 import hashlib
+import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Protocol, Self
 
 BLOCK = tarfile.BLOCKSIZE
-PIECE = 2**22
+PIECE = 2**21
 """Bytes that are written at a time."""
+SYNCED_PIECE = 2**25
+"""Bytes after which the disk is told to begin, so that little is left to wait for at the end."""
+MOST_BUFFERS = 512
+"""Buffers that one system call may be given (the limit of Linux is 1024)."""
 
 _MODE = 0o644
+_CHECKSUM = slice(148, 156)
+
+Bytes = bytes | memoryview
 
 
 class TarWriter:
-    """Append members to an open file, keeping the digest of everything written (on a thread of its own).
+    """Append members to an open file, keeping the digest of everything written.
+
+    Hashing and syncing run on threads of their own; content is handed to both and to the system without a copy.
 
     Args:
-        file: opened for writing in binary, at its beginning.
+        file: opened for writing in binary without a buffer, at its beginning.
+        release: called with every memoryview that was added, once nothing needs it any more.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], release: Callable[[memoryview], None] = lambda _: None) -> None:
+        self._file, self._release = file, release
         self._digest = hashlib.sha256()
         self._digester = ThreadPoolExecutor(1, "digest")
+        self._syncer = ThreadPoolExecutor(1, "sync")
         self._digested: Future[None] | None = None
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
-        self.size = 0
+        self._synced: Future[None] | None = None
+        self._waiting: list[Bytes] = []
+        self._in_flight: list[Bytes] = []
+        self._waiting_bytes = self._unsynced = self.size = 0
 
-    def add(self, name: str, data: bytes) -> int:
+    def add(self, name: str, data: Bytes) -> int:
         """Append a member and return the offset of its content in bytes."""
         self._write(header(name, len(data)))
         offset = self.size
@@ -49,29 +62,54 @@ class TarWriter:
         self._wait()
         return self._digest.hexdigest()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: Bytes) -> None:
         self._waiting.append(data)
         self._waiting_bytes += len(data)
         self.size += len(data)
-        if self._waiting_bytes >= PIECE:
+        if self._waiting_bytes >= PIECE or len(self._waiting) >= MOST_BUFFERS:
             self._flush()
 
     def _flush(self) -> None:
-        piece = b"".join(self._waiting)
-        self._waiting, self._waiting_bytes = [], 0
         self._wait()
-        self._digested = self._digester.submit(self._digest.update, piece)
-        self._file.write(piece)
+        self._in_flight, self._waiting = self._waiting, []
+        self._unsynced, self._waiting_bytes = self._unsynced + self._waiting_bytes, 0
+        self._digested = self._digester.submit(self._hash, self._in_flight)
+        _write_all(self._file.fileno(), self._in_flight)
+        if self._unsynced >= SYNCED_PIECE and (self._synced is None or self._synced.done()):
+            self._synced, self._unsynced = self._syncer.submit(os.fdatasync, self._file.fileno()), 0
+
+    def _hash(self, pieces: list[Bytes]) -> None:
+        for piece in pieces:
+            self._digest.update(piece)
 
     def _wait(self) -> None:
+        """Wait until what was written is hashed, then give its memory back."""
         if self._digested is not None:
             self._digested.result()
+        for piece in self._in_flight:
+            if isinstance(piece, memoryview):
+                self._release(piece)
+        self._in_flight = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._digester.shutdown()
+        self._syncer.shutdown()
+        if self._synced is not None:
+            self._synced.result()
+
+
+def _write_all(descriptor: int, pieces: Sequence[Bytes]) -> None:
+    """Write pieces one after the other; the system may take fewer bytes than it is given."""
+    left = [memoryview(piece) for piece in pieces if len(piece)]
+    while left:
+        count = os.writev(descriptor, left)
+        while left and count >= len(left[0]):
+            count -= len(left.pop(0))
+        if count:
+            left[0] = left[0][count:]
 
 
 class Source(Protocol):
@@ -93,10 +131,32 @@ class Member:
 
 
 def header(name: str, size: int) -> bytes:
-    """Return the 512 bytes before a member's content."""
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = size, _MODE
-    return member.tobuf(format=tarfile.USTAR_FORMAT)
+    """Return the 512 bytes before a member's content: what `tarfile` writes, in a fifth of the time.
+
+    Raises:
+        ValueError: USTAR cannot say the name or the size.
+    """
+    encoded = name.encode("ascii")
+    if len(encoded) > tarfile.LENGTH_NAME or size >= 8**11:
+        raise ValueError(f"{name} with {size} bytes does not fit into a USTAR header")
+    length = b"%011o" % size
+    checksum = _BLANK_SUM + sum(encoded) + sum(length)
+    return b"".join(
+        (encoded.ljust(100, b"\0"), _BLANK[100:124], length, _BLANK[135:148], b"%06o\0 " % checksum, _BLANK[156:])
+    )
+
+
+def _blank() -> bytes:
+    """Return the header of no name and no size, nothing where both are written."""
+    member = tarfile.TarInfo()
+    member.mode = _MODE
+    made = bytearray(member.tobuf(format=tarfile.USTAR_FORMAT))
+    made[124:135], made[_CHECKSUM] = bytes(11), b" " * 8  # the checksum counts itself as blanks
+    return bytes(made)
+
+
+_BLANK = _blank()
+_BLANK_SUM = sum(_BLANK)
 
 
 def members(file: Source) -> Iterator[Member]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from .. import progress
 from ..errors import DataError
-from .index import load_index
+from .index import load_index, read_manifest
 from .manifest import Manifest, ShardEntry
 from .reader import parse
 from .schema import INDEX_FILE, MANIFEST_FILE, META_FIELDS, PARTS, SAMPLE_KEY, SHARD_NAME, SPLITS
@@ -50,6 +50,30 @@ def require_sound(shards: Path | str) -> None:
             f"{shards}: {len(problems)} problems, the first are\n{told}\n"
             "restore the named shards from a copy, or write the dataset again with: bolid pack --repack"
         )
+
+
+def tell_verified(shards: Path | str) -> None:
+    """Check a dataset and print what was found: every problem, or that it is sound.
+
+    Raises:
+        DataError: there are problems.
+    """
+    problems = verify(shards)
+    for problem in problems:
+        progress.result("problem", str(problem), shard=problem.shard, key=problem.key, problem=problem.text)
+    if problems:
+        raise DataError(
+            f"{shards}: {len(problems)} problems; restore the named shards from a copy, or write the dataset again "
+            "with: bolid pack --repack"
+        )
+    entries = read_manifest(shards).shards.values()
+    counts = {name: sum(getattr(entry, name) for entry in entries) for name in ("samples", "bytes")}
+    progress.result(
+        "sound",
+        f"{shards} is sound: {len(entries)} shards, {counts['samples']} samples, {counts['bytes'] / 1e6:.1f} MB",
+        shards=len(entries),
+        **counts,
+    )
 
 
 def verify(shards: Path | str) -> list[Problem]:

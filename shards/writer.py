@@ -5,6 +5,7 @@ shards (each whole or not at all, then its journal entry), index, cards, and the
 anew takes the manifest away first: without one there is no dataset.
 """
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -21,6 +22,7 @@ from .. import atomic, progress
 from ..workspace import Workspace
 from . import curated
 from .base import Base, Pair
+from .buffers import Buffers
 from .journal import Journal, Written, pack_fingerprint
 from .layout import ShardPlan, plan_shards
 from .manifest import Manifest
@@ -102,28 +104,54 @@ def _write_shards(
 ) -> dict[str, Written]:
     ground = base.manifest.index_sha256 if base.manifest else ""
     journal = Journal(out, pack_fingerprint(curated.fingerprint(photos), config, ground))
-    written = {}
-    with progress.bar("pack", new.num_rows, "photos") as bar, ThreadPoolExecutor(THREADS, "pack") as pool:
+    written: dict[str, Future[Written]] = {}
+    with (
+        progress.bar("pack", new.num_rows, "photos") as bar,
+        ThreadPoolExecutor(1, "commit") as committer,
+        ThreadPoolExecutor(THREADS, "pack") as pool,
+    ):
+        buffers = Buffers()
         for shard in plan_shards(new, config, base):
             found = journal.find(shard.name)
             if found is None:
-                samples = _in_order(pool, lambda task: prepare(task, workspace, config), _tasks(new, shard))
-                found = _write(out / shard.name, shard, samples, base.packs)
-                journal.add(shard.name, found)
-            written[shard.name] = found
+                samples = _in_order(pool, lambda task: prepare(task, workspace, config, buffers), _tasks(new, shard))
+                commit = _write(out / shard.name, shard, samples, base.packs, buffers)
+                for earlier in written.values():
+                    earlier.result()  # one shard is synced while one is written, no more
+                written[shard.name] = committer.submit(_committed, journal, shard.name, commit)
+            else:
+                written[shard.name] = committer.submit(lambda found=found: found)
             bar.advance(len(shard.places), shard.name)
-    return written
+        return {name: future.result() for name, future in written.items()}
 
 
-def _write(path: Path, shard: ShardPlan, samples: Iterable[Sample], pack_number: int) -> Written:
+@dataclass(frozen=True)
+class Unsynced:
+    """A shard that is written under a temporary name; closing `naming` syncs it and gives it its own."""
+
+    written: Written
+    naming: contextlib.ExitStack
+
+
+def _write(path: Path, shard: ShardPlan, samples: Iterable[Sample], pack_number: int, buffers: Buffers) -> Unsynced:
     place = {"split": shard.split, "shard": shard.name, "pack": pack_number}
     rows = []
-    with atomic.replacing(path) as temporary, temporary.open("wb") as file, TarWriter(file) as tar:
-        for sample in samples:
-            offsets = {f"{part}_offset": tar.add(sample.member(part), sample.parts[part]) for part in PARTS}
-            rows.append({**sample.columns, **offsets, **place})
-        digest = tar.finish()
-    return Written(pa.Table.from_pylist(rows, INDEX_SCHEMA), tar.size, digest)
+    with contextlib.ExitStack() as naming:
+        temporary = naming.enter_context(atomic.replacing(path))
+        with temporary.open("wb", buffering=0) as file, TarWriter(file, buffers.give_back) as tar:
+            for sample in samples:
+                offsets = {f"{part}_offset": tar.add(sample.member(part), sample.parts[part]) for part in PARTS}
+                rows.append({**sample.columns, **offsets, **place})
+            digest = tar.finish()
+        written = Written(pa.Table.from_pylist(rows, INDEX_SCHEMA), tar.size, digest)
+        return Unsynced(written, naming.pop_all())
+
+
+def _committed(journal: Journal, name: str, shard: Unsynced) -> Written:
+    """Give a shard its name, then write it down in the journal."""
+    shard.naming.close()
+    journal.add(name, shard.written)
+    return shard.written
 
 
 def _tasks(photos: pa.Table, shard: ShardPlan) -> Iterator[Task]:

@@ -84,6 +84,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
             temporary.chmod(0o755)
             for file in temporary.rglob("*"):
                 if file.is_file():
+                    file.chmod(0o644)  # some writers make files for their owner alone
                     atomic.sync_file(file)
             atomic.sync_folder(temporary)
             if folder.exists():

@@ -16,6 +16,7 @@ from bolid.crawler.crawl import CrawlOptions
 from bolid.workspace import Workspace
 from PIL import Image
 
+Conversation = Callable[[asyncio.StreamWriter], Awaitable[None]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -154,6 +155,7 @@ class Server:
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.runners: list[web.AppRunner] = []
+        self.listening: list[asyncio.Server] = []
 
     def start(self, gallery: Gallery) -> Gallery:
         return asyncio.run_coroutine_threadsafe(self._start(gallery), self.loop).result(10)
@@ -169,14 +171,39 @@ class Server:
         gallery.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         return gallery
 
+    def speak(self, conversation: Conversation) -> str:
+        """Serve raw bytes, each connection by one call of `conversation`; returns host:port."""
+
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                request = await reader.readuntil(b"\r\n\r\n")
+                if b"robots.txt" in request:
+                    writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                else:
+                    await conversation(writer)
+                await writer.drain()
+            except (ConnectionError, asyncio.CancelledError):
+                pass
+            finally:
+                writer.close()
+
+        async def listen() -> asyncio.Server:
+            return await asyncio.start_server(talk, "127.0.0.1", 0)
+
+        self.listening.append(asyncio.run_coroutine_threadsafe(listen(), self.loop).result(10))
+        return f"127.0.0.1:{self.listening[-1].sockets[0].getsockname()[1]}"
+
     def stop(self) -> None:
         async def clean() -> None:
+            for listening in self.listening:
+                listening.close()
             for runner in self.runners:
                 await runner.cleanup()
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.sleep(0.01)  # transports are closed by the next rounds of the loop
 
         asyncio.run_coroutine_threadsafe(clean(), self.loop).result(10)
         self.loop.call_soon_threadsafe(self.loop.stop)

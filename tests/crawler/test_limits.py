@@ -66,28 +66,15 @@ RAW: dict[str, Callable[[], Iterator[bytes]]] = {
 
 @pytest.mark.parametrize("answer", RAW.values(), ids=RAW)
 def test_nonsense_is_a_temporary_failure(server, workspace, options, tmp_path, answer) -> None:
-    async def speak(reader, writer):
-        request = await reader.readuntil(b"\r\n\r\n")
-        if b"robots.txt" in request:
-            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        else:
-            try:
-                for piece in answer():
-                    writer.write(piece)
-                    await writer.drain()
-            except ConnectionError:
-                pass
-        writer.close()
+    async def speak(writer):
+        for piece in answer():
+            writer.write(piece)
+            await writer.drain()
 
-    async def listen():
-        return await asyncio.start_server(speak, "127.0.0.1", 0)
-
-    listening = asyncio.run_coroutine_threadsafe(listen(), server.loop).result(10)
-    where = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    where = server.speak(speak)
     file = tmp_path / "people.txt"
     file.write_text(f"http://{where}/x.jpg")
     summary = crawl_urls(workspace, options(allow_private=(where,), tries=2), file)
-    server.loop.call_soon_threadsafe(listening.close)
     assert (summary.offered, summary.stored, sum(summary.failed.values())) == (1, 0, 1)
 
 
@@ -285,3 +272,28 @@ def test_a_gallery_without_small_photos_is_never_asked_for_heads(gallery, worksp
     gallery.before = ranged(gallery, "honours")
     crawl(workspace, options(concurrency=1))
     assert not [headers for _, headers in gallery.log if "Range" in headers]
+
+
+def test_headers_that_drip_are_given_up(server, workspace, options, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("bolid.crawler.fetch.CONNECT_S", 0.2)
+    dripped = []
+
+    async def drip(writer):
+        for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 4000:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            dripped.append(byte)
+            await asyncio.sleep(0.02)
+
+    where = server.speak(drip)
+    file = tmp_path / "people.txt"
+    file.write_text(f"http://{where}/x.jpg")
+    summary = crawl_urls(workspace, options(allow_private=(where,), tries=1, idle_timeout_s=0.2), file)
+    assert summary.failed == {"timeout": 1}
+    assert len(dripped) < 4000
+
+
+def test_a_private_name_may_be_allowed(gallery, workspace, options, one) -> None:
+    port = gallery.url.rsplit(":", 1)[1]
+    named = options(start_url=f"http://localhost:{port}", allow_private=(f"localhost:{port}",))
+    assert crawl(workspace, named).stored == 3

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from bolid.curation import engine
 from bolid.curation.run import CurateConfig, curate
@@ -128,14 +129,27 @@ def test_a_poison_photo_costs_one_row(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "poisoned_stage.py").write_text(POISONED_STAGE)  # a module that the spawned workers can import
     monkeypatch.syspath_prepend(tmp_path)
     stage = importlib.import_module("poisoned_stage").PoisonedStage()
-    contents = [b"kill", b"raise", *(b"x" * n for n in range(20))]
+    contents = [b"kill", b"raise", *(b"x" * n for n in range(9 * engine.BATCH))]
     items = []
     for number, data in enumerate(contents):
         (tmp_path / f"{number}").write_bytes(data)
         items.append(engine.Item(f"sha{number}", str(tmp_path / f"{number}")))
     scores = engine.run_stages([stage], items, tmp_path / "ledger", workers=2)
     assert scores.failed == {"sha0": "the worker process died", "sha1": "RuntimeError: broken codec"}
-    assert scores.table["length"].to_pylist() == list(range(20))
+    assert scores.table["length"].to_pylist() == list(range(9 * engine.BATCH))
+    # Only what was in flight beside the poison is tried photo by photo; the other batches stay whole.
+    sizes = sorted(pq.read_metadata(part).num_rows for part in (tmp_path / "ledger").rglob("part-*.parquet"))
+    assert sizes.count(engine.BATCH) >= 9 - 2 * 2
+
+
+def test_a_photo_whose_file_is_gone_fails_and_the_report_is_written(crawled: Crawled):
+    workspace = crawled([("ann", photo(seed)) for seed in range(4)])
+    curate(workspace, CONFIG, workers=1)
+    lost = pd.read_parquet(workspace.images_table)["sha256"][2]
+    workspace.photo(lost, "JPEG").unlink()
+    summary = curate(workspace, CONFIG, workers=1)
+    assert (summary.kept, summary.failed, summary.computed) == (3, 1, 0)
+    assert pd.read_parquet(workspace.curated_table)["error"].fillna("").tolist() == ["", "", "the file is missing", ""]
 
 
 def test_an_empty_or_missing_input_is_a_message(crawled: Crawled, tmp_path: Path):

@@ -39,10 +39,10 @@ def test_the_table_holds_the_crawl_and_the_curation_against_the_truth(done):
     rows = {cells[0]: cells[1:] for line in done[1].stdout.splitlines() if len(cells := table_cells(line)) == 5}
     offers = json.loads((done[0].root.parent / "site" / "truth.json").read_text())["photos_offered"]
     assert rows["photos offered"][:2] == [str(IDENTITIES * PHOTOS)] * 2
-    for kind in ("undersized", "truncated", "not an image", "exact copy"):
+    for kind in ("undersized", "not an image", "exact copy", "truncated"):
         expected = str(sum(offer["kind"] == kind.replace(" ", "_") for offer in offers))
         share = "1.000" if int(expected) else ""
-        assert rows[f"rejected: {kind}"] == [expected, expected, share, share]
+        assert rows[f"{'failed' if kind == 'truncated' else 'rejected'}: {kind}"] == [expected, expected, share, share]
     assert rows["rejected: wrong person"][0] == "no stage yet"
     assert rows["good photos lost"][0] == "0"
 
@@ -86,6 +86,17 @@ def test_every_path_that_is_printed_exists(done):
     printed = [line for line in done[1].stdout.splitlines() if line.startswith("/")]
     assert len(printed) > 8
     assert all(Path(line).exists() for line in printed)
+
+
+def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path):
+    precious = tmp_path / "data" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    command = [sys.executable, "-m", "bolid.cli", "demo", "--keep", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == 2
+    assert "was not made by a demo" in run.stderr
+    assert precious.read_text() == "years of work"
 
 
 def test_ctrl_c_leaves_no_process_behind(tmp_path: Path):

@@ -52,7 +52,7 @@ def test_all_figures_of_a_whole_run(tiny_world: ModuleType, tiny_shards: Path, t
     assert all(figure.network for figure in figures.values())
     for name in ("FID", "IS", "CLIP-T", "CLIP-I", "ID", "ID(P)"):
         assert figures[name].value is None
-        assert figures[name].note.startswith("absent: needs ")
+        assert figures[name].note.startswith("needs ")
 
     stored = json.loads((tmp_path / "out" / "figures.json").read_text(encoding="utf-8"))
     files = {"encoder.safetensors", "decoder.safetensors", "face.safetensors", "body.safetensors"}
@@ -62,6 +62,17 @@ def test_all_figures_of_a_whole_run(tiny_world: ModuleType, tiny_shards: Path, t
     assert html.count("data:image/png;base64,") == 1
     assert not re.search(r"\b(src|href)\s*=\s*(?![\"']?data:)", html), "self-contained"
     assert all(name in html for name in figures)
+
+
+def test_another_body_encoder_than_the_adapters_is_refused(
+    tiny_world: ModuleType, tiny_shards: Path, tiny_body: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "adapter"
+    weights = adapter(folder, tiny_world.BODY.latent, "face", "body")
+    bundle = AdapterBundle.load(weights)
+    bundle.export(weights, {**bundle.metadata, "body_encoder_sha256": "0" * 64})
+    with pytest.raises(ModelError, match="not the body encoder that"):
+        evaluate(tiny_shards, tiny_body, weights, tmp_path / "out", CONFIG)
 
 
 def test_figures_repeat(tiny_world: ModuleType, tiny_shards: Path, tiny_body: Path, tmp_path: Path) -> None:
