@@ -91,13 +91,16 @@ def _toml_value(text: str) -> object:
 
 
 def _explain(model: type[BaseModel], problem: dict[str, Any]) -> str:
-    location = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+    location = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, problem["loc"][:-1])
         return f"unknown key '{location}'{near_match(str(problem['loc'][-1]), known)} (known: {', '.join(known)})"
     if problem["type"] == "missing":
         return f"the key '{location}' is missing"
-    return f"'{location}' = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    # What contradicts itself over several keys is told by its own message.
+    return f"'{location}' = {problem['input']!r}: {message}" if problem["loc"] else message
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:

@@ -8,20 +8,24 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_INTERVAL_S = 5.0
 
@@ -36,6 +40,23 @@ class Bar(Protocol):
 
     def total(self, total: float) -> None:
         """Set the number of steps, when it becomes known."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of progress: `done` of `total` (None: not known), and words beside it."""
+
+    name: str
+    done: float
+    total: float | None
+    note: str = ""
+
+
+class Lines(Protocol):
+    """What work in several parts tells about its progress."""
+
+    def show(self, whole: Line, parts: Sequence[Line], **figures: object) -> None:
+        """Show the whole and the parts that are under way now; `figures` are added in JSON lines."""
 
 
 def use_json_lines(on: bool) -> None:
@@ -73,17 +94,23 @@ def result(event: str, text: str = "", **fields: object) -> None:
         Console(soft_wrap=True).print(text, highlight=False, markup=False)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], event: str) -> None:
-    """Print a table as a result, or one JSON object a row."""
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], event: str, words: Collection[str] = ()
+) -> None:
+    """Print a table as a result, or one JSON object a row.
+
+    The first column and those named in `words` are aligned left, the others right, as figures are.
+    """
     if _json_lines:
         for row in rows:
             _emit(event, **dict(zip(columns, row, strict=True)))
         return
     drawn = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        drawn.add_column(column, justify="left" if index == 0 or column in words else "right", overflow="fold")
     for row in rows:
-        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
+        # As text: rich would read "[href]" in a plain string as markup.
+        drawn.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     console = Console()
     # A file or a pipe has no width; a narrow default would fold the figures.
     (console if console.is_terminal else Console(width=120)).print(drawn)
@@ -99,6 +126,20 @@ def bar(description: str, total: float | None, unit: str = "") -> Iterator[Bar]:
         lines = _LineBar(description, total, unit)
         yield lines
         lines.finish()
+
+
+@contextlib.contextmanager
+def lines(unit: str = "") -> Iterator[Lines]:
+    """Show the progress of a block that works on several things at once, a line for each and one for the whole."""
+    if not _json_lines and _stderr().is_terminal:
+        with _rich_progress(unit) as shown:
+            yield _RichLines(shown)
+    else:
+        plain = _PlainLines(unit)
+        try:
+            yield plain
+        finally:
+            plain.finish()
 
 
 def _emit(event: str, **fields: object) -> None:
@@ -136,6 +177,56 @@ class _RichBar:
         self._shown.update(self._task, total=total)
 
 
+class _RichLines:
+    """A task of rich for the whole and one for each part; a part that is not shown again disappears."""
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+        self._whole: TaskID | None = None
+        self._parts: dict[str, TaskID] = {}
+
+    def show(self, whole: Line, parts: Sequence[Line], **figures: object) -> None:
+        self._whole = self._update(self._whole, whole)
+        for name in self._parts.keys() - {part.name for part in parts}:
+            self._shown.remove_task(self._parts.pop(name))
+        for part in parts:
+            self._parts[part.name] = self._update(self._parts.get(part.name), part)
+
+    def _update(self, task: TaskID | None, line: Line) -> TaskID:
+        if task is None:
+            task = self._shown.add_task(escape(line.name), total=line.total, note="")
+        self._shown.update(task, completed=line.done, total=line.total, note=escape(line.note))
+        return task
+
+
+class _PlainLines:
+    """The whole with its parts behind it, at most every few seconds, and a last time."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._begun = self._printed = time.monotonic()
+        self._last: tuple[Line, Sequence[Line], dict[str, object]] | None = None
+
+    def show(self, whole: Line, parts: Sequence[Line], **figures: object) -> None:
+        self._last = whole, parts, figures
+        if time.monotonic() - self._printed >= PLAIN_INTERVAL_S:
+            self._print(whole, parts, figures)
+
+    def finish(self) -> None:
+        if self._last is not None:
+            self._print(*self._last)
+
+    def _print(self, whole: Line, parts: Sequence[Line], figures: dict[str, object]) -> None:
+        self._printed = time.monotonic()
+        if _json_lines:
+            told = [{"task": part.name, "done": part.done, "total": part.total} for part in parts]
+            _step(whole, self._unit, self._printed - self._begun, **figures, parts=told)
+            return
+        shares = ", ".join(_share(part) for part in parts)
+        note = "; ".join(words for words in (whole.note, shares) if words)
+        _step(replace(whole, note=note), self._unit, self._printed - self._begun)
+
+
 class _LineBar:
     """A line at most every few seconds, and a last one."""
 
@@ -158,19 +249,23 @@ class _LineBar:
 
     def _print(self, note: str) -> None:
         self._printed = time.monotonic()
-        elapsed = self._printed - self._begun
-        if _json_lines:
-            _emit(
-                "progress",
-                task=self._description,
-                done=self._done,
-                total=self._total,
-                unit=self._unit,
-                elapsed_s=round(elapsed, 2),
-                note=note,
-            )
-            return
-        of = "" if self._total is None else f"/{self._total:g}"
-        print(
-            f"{self._description}: {self._done:g}{of} {self._unit} in {elapsed:.0f} s {note}".rstrip(), file=sys.stderr
-        )
+        _step(Line(self._description, self._done, self._total, note), self._unit, self._printed - self._begun)
+
+
+def _step(line: Line, unit: str, elapsed: float, **figures: object) -> None:
+    """Print one step of progress where no live display can be: text for people, an object for machines."""
+    if _json_lines:
+        begin = {"task": line.name, "done": line.done, "total": line.total, "unit": unit}
+        _emit("progress", **begin, elapsed_s=round(elapsed, 2), note=line.note, **figures)
+    else:
+        print(f"{_share(line, ': ')} {unit} in {elapsed:.0f} s {line.note}".rstrip(), file=sys.stderr)
+
+
+def _share(line: Line, between: str = " ") -> str:
+    # Not ":g", which writes 1234567 as 1.23457e+06.
+    of = "" if line.total is None else f"/{_count(line.total)}"
+    return f"{line.name}{between}{_count(line.done)}{of}"
+
+
+def _count(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .crawler.account import CrawlSummary
     from .crawler.sites_check import SiteCheck, SiteInfo
     from .crawler.status import SourceStatus, Status
-    from .curation.run import CurationSummary
+    from .curation.outcome import CurationSummary
     from .evaluation.figure import Figure
     from .shards.writer import PackSummary
     from .training.loop import RunSummary
@@ -75,7 +75,7 @@ def _source_rows(source: "SourceStatus") -> list[tuple[str, object]]:
 def sites(shipped: Sequence["SiteInfo"]) -> None:
     """Print the shipped site definitions."""
     rows = [(site.name, site.title, site.start) for site in shipped]
-    progress.table("Site definitions", ("name", "title", "start"), rows, event="site")
+    progress.table("Site definitions", ("name", "title", "start"), rows, event="site", words=("title", "start"))
 
 
 def site_check(check: "SiteCheck") -> None:
@@ -88,7 +88,8 @@ def site_check(check: "SiteCheck") -> None:
         progress.say(f"add --url PAGE to see what its selectors find, for example on {check.definition.start}")
         return
     rows = [(each.kind, each.key, each.selector, each.found, each.example) for each in check.findings]
-    progress.table(f"On {check.url}", ("page", "what", "selector", "found", "first"), rows, event="selector")
+    columns = ("page", "what", "selector", "found", "first")
+    progress.table(f"On {check.url}", columns, rows, event="selector", words=("what", "selector", "first"))
 
 
 def curation(summary: "CurationSummary", workspace: Workspace) -> None:

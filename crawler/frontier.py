@@ -19,6 +19,7 @@ from .suppress import Suppression
 from .url_list import Listed
 
 _AFTER = 1 << 31  # places of further pages of a list lie behind those of its entries
+_PERSON = 5000  # photos of one identity whose progress is counted
 _SCAN = 1000  # open pages looked at for one claim
 
 
@@ -30,13 +31,14 @@ class Frontier:
         site: name of the definition; identities belong to it.
         source: definition and host; pages and photos belong to it.
 
-    Set `suppression` to what must not be asked for.
+    Set `suppression` to what must not be asked for; `added` counts the photos to be asked for that pages added.
     """
 
     def __init__(self, path: Path, site: str, source: str) -> None:
         self._db = self.database = connect(path)
         self.site, self.source = site, source
         self.suppression = Suppression()
+        self.added = 0
 
     def close(self) -> None:
         """Close the file."""
@@ -257,6 +259,7 @@ class Frontier:
             (self.source, page.identity, path, photo.url, direct, page.url, origin(photo.url), rights, state, reason,
              detail, value, threshold),
         )  # fmt: skip
+        self.added += inserted.rowcount > 0 and state == "pending"
         return inserted.rowcount > 0
 
     def _cut(self, db: sqlite3.Connection, page: PageRow, bounds: Bounds) -> None:
@@ -419,12 +422,16 @@ class Frontier:
         return _number(self._one(pending, self.source)) + _number(self._one(under_way))
 
     def under_way(self, limit: int) -> list[tuple[str, int, int]]:
-        """Return (slug, photos settled, photos offered) of up to `limit` identities with photos in flight."""
+        """Return (slug, photos settled, photos offered) of up to `limit` identities with photos in flight.
+
+        Left out is one with more photos than a person has: a list without identities, which is the whole anyway.
+        """
         rows = self._db.execute(
             "SELECT label, offered, (SELECT count(*) FROM photos WHERE identity = identities.id"
             " AND state NOT IN ('pending', 'in_flight', 'storing')) AS settled FROM identities WHERE id IN"
-            " (SELECT identity FROM photos WHERE state IN ('in_flight', 'storing')) ORDER BY path LIMIT ?",
-            (limit,),
+            " (SELECT identity FROM photos WHERE state IN ('in_flight', 'storing')) AND offered <= ?"
+            " ORDER BY path LIMIT ?",
+            (_PERSON, limit),
         )
         return [(row["label"], row["settled"], row["offered"]) for row in rows]
 

@@ -5,7 +5,7 @@ import io
 from collections import Counter
 from dataclasses import asdict
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -15,9 +15,7 @@ from PIL import Image
 from .. import __version__, atomic
 from ..config import Config
 from ..workspace import Workspace
-
-if TYPE_CHECKING:
-    from .run import CurationSummary
+from .outcome import CurationSummary
 
 THUMBNAIL = 112
 """Long side of the thumbnails, px."""
@@ -29,7 +27,7 @@ EXAMPLES = 8
 """Most example photos a reason."""
 
 
-def write(workspace: Workspace, summary: "CurationSummary", config: Config) -> None:
+def write(workspace: Workspace, summary: CurationSummary, config: Config) -> None:
     """Write the report of `curated.parquet`, whole or not at all."""
     rows = pq.read_table(workspace.curated_table).to_pylist()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)

@@ -7,7 +7,6 @@ faked: their columns do not exist until the stages do.
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ..config import Config, write_config
 from ..errors import AccountingError, DataError
 from ..workspace import Workspace
 from . import engine, report
+from .outcome import CurationSummary, Outcome
 from .stage import Stage, Verdict
 from .stages import coverage, decode, duplicates
 
@@ -52,21 +52,6 @@ class CurateConfig(Config):
     """Most bits in which the 64-bit perceptual hashes of near duplicates differ."""
     min_photos: int = Field(20, ge=1)
     """Fewest kept photos of an identity."""
-
-
-@dataclass(frozen=True)
-class CurationSummary:
-    """Counts of a curation; `offered` = `kept` + the sum of `rejected` + `failed`."""
-
-    offered: int
-    kept: int
-    rejected: dict[str, int]
-    """"stage:reason" -> photos."""
-    failed: int
-    computed: int
-    """Photos that were scored now; the others came from the ledger."""
-    identities: int
-    seconds: float
 
 
 def curate(workspace: Workspace, config: CurateConfig, workers: int | None = None) -> CurationSummary:
@@ -110,7 +95,7 @@ def read_images(path: Path) -> pa.Table:
 
 def decide(
     images: Sequence[Row], scores: Mapping[str, Row], failed: Mapping[str, str], config: CurateConfig
-) -> list["Outcome"]:
+) -> list[Outcome]:
     """Take all decisions from scores alone; one outcome for each row of `images`, in order.
 
     Args:
@@ -144,21 +129,6 @@ def decide(
         Outcome(verdicts.get(index), failed.get(image["sha256"]), shared.get((image["sha256"], image["identity"]), []))
         for index, image in enumerate(images)
     ]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a photo: kept, rejected (`verdict`) or failed (`error`)."""
-
-    verdict: Verdict | None
-    error: str | None
-    shared_with: Sequence[str] = ()
-    """Other identities whose galleries hold the same bytes: flagged, never decided here."""
-
-    @property
-    def keep(self) -> bool:
-        """True when no stage objected and all of them worked."""
-        return self.verdict is None and self.error is None
 
 
 def _candidate(order: int, score: Row) -> duplicates.Candidate:

@@ -1,6 +1,7 @@
 """What a folder already holds when a pack begins: the ground that an append builds on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import DataError
+from .excluded import RETIRED_BY_CURATION, read_excluded, withdrawn
 from .index import load_index
 from .journal import JOURNAL
 from .manifest import Manifest
@@ -20,9 +22,6 @@ from .store import FolderStore
 Pair = tuple[str, str]
 """Slug of an identity and sha256 of a photo."""
 
-RETIRED_BY_CURATION = "curation"
-"""Why a sample is retired that the curation no longer keeps; it comes back when the curation keeps it again."""
-
 
 @dataclass(frozen=True)
 class Base:
@@ -30,13 +29,13 @@ class Base:
 
     manifest: Manifest | None
     index: pa.Table
-    withdrawn: frozenset[Pair] = frozenset()
-    """(slug, sha256) of the samples that were retired for another reason than curation: they are never packed."""
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    """Reason by sha256 of the photos that are never packed."""
 
     @classmethod
-    def empty(cls, withdrawn: frozenset[Pair] = frozenset()) -> "Base":
+    def empty(cls, excluded: Mapping[str, str]) -> "Base":
         """Return the base of a new dataset."""
-        return cls(None, INDEX_SCHEMA.empty_table(), withdrawn)
+        return cls(None, INDEX_SCHEMA.empty_table(), excluded)
 
     @classmethod
     def load(cls, folder: Path) -> "Base":
@@ -46,21 +45,22 @@ class Base:
             DataError: the folder holds tars that no pack of bolid left there.
         """
         with FolderStore(folder) as store:
+            excluded = read_excluded(store)
             if store.exists(MANIFEST_FILE):
                 manifest = Manifest.parse(store.read(MANIFEST_FILE), str(folder / MANIFEST_FILE))
                 # A pack that was killed just before its manifest left rows of shards that do not count yet.
-                index = load_index(store, retired=True)
+                index = load_index(store, retired=True, columns=INDEX_SCHEMA.names)
                 counted = index.filter(pc.is_in(index["shard"], pa.array(list(manifest.shards))))
-                return cls(manifest, counted, _withdrawn(index))
+                return cls(manifest, counted, {**withdrawn(index), **excluded})
             if store.exists(INDEX_FILE):  # a repack was killed, or is about to begin again
-                return cls.empty(_withdrawn(load_index(store, retired=True)))
+                return cls.empty({**withdrawn(load_index(store, retired=True)), **excluded})
         foreign = [path.name for path in folder.glob("*.tar") if SHARD_NAME.fullmatch(path.name)]
         if foreign and not (folder / JOURNAL).exists():
             raise DataError(
                 f"{folder} holds {foreign[0]} but no {MANIFEST_FILE}: it is not a dataset of bolid; "
                 "choose another folder with --out"
             )
-        return cls.empty()
+        return cls.empty(excluded)
 
     def require_options(self, config: PackConfig, folder: Path) -> None:
         """Check that the samples to come will be made like those that are there.
@@ -126,7 +126,10 @@ class Base:
         return sum(annotations_digest(row) != said[pair] for pair, row in pairs if pair in said)
 
     def following(self, kept: set[Pair]) -> pa.Table:
-        """Return the index with `retired` following the curation: what it no longer keeps is retired, and back."""
+        """Return the index with `retired` following the curation: what it no longer keeps is retired, and back.
+
+        A sample that is excluded is retired with the reason of its exclusion, under whatever identity it lies.
+        """
         if not self.index.num_rows:
             return self.index
         reasons = np.array(self.index["retired_reason"].to_pylist(), dtype=object)
@@ -136,11 +139,14 @@ class Base:
         gone, back = ~retired & ~wanted, retired & wanted & (reasons == RETIRED_BY_CURATION)
         reasons[gone], reasons[back] = RETIRED_BY_CURATION, ""
         retired = (retired | gone) & ~back
+        for row, sha256 in enumerate(self.index["sha256"].to_pylist() if self.excluded else []):
+            if sha256 in self.excluded:
+                retired[row], reasons[row] = True, self.excluded[sha256]
         columns = {"retired": retired, "retired_reason": reasons.tolist()}
         table = self.index
         for name, values in columns.items():
-            field = INDEX_SCHEMA.field(name)
-            table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+            known = INDEX_SCHEMA.field(name)
+            table = table.set_column(table.schema.get_field_index(name), known, pa.array(values, known.type))
         return table
 
     @cached_property
@@ -152,9 +158,3 @@ class Base:
     def _numbers(self) -> list[int]:
         numbers: list[int] = self.index["number"].to_pylist()
         return numbers
-
-
-def _withdrawn(index: pa.Table) -> frozenset[Pair]:
-    reasons = index["retired_reason"].cast(pa.string())
-    gone = index.filter(pc.and_(index["retired"], pc.not_equal(reasons, RETIRED_BY_CURATION)))
-    return frozenset(zip(gone["identity_slug"].to_pylist(), gone["sha256"].to_pylist(), strict=True))

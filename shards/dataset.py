@@ -13,9 +13,9 @@ from .cache import LIMIT
 from .geometry import Floats, Window, keypoints_in_window, person_window, picture_window
 from .index import Integers, Runs, column, load_index
 from .options import parse_bytes
-from .reader import COLUMNS, Record, SampleReader
+from .reader import COLUMNS, DIGEST, Record, SampleReader
 from .sampler import Draw
-from .schema import FACE_DIMENSIONS, KEYPOINTS, PARTS
+from .schema import FACE_DIMENSIONS, KEYPOINTS
 from .shuffle import REFERENCES, choose
 from .store import FolderStore, open_store
 
@@ -104,8 +104,7 @@ class IdentityDataset(Dataset[Item]):
         store = open_store(shards, cache, _bytes(cache_size))
         if check is None:
             check = 0.0 if isinstance(store, FolderStore) else 1.0
-        digests = [f"{part}_sha256" for part in PARTS] if check > 0 else []
-        self.index = load_index(store, split, columns=[*COLUMNS, *digests])
+        self.index = load_index(store, split, columns=[*COLUMNS, *([DIGEST] if check > 0 else [])])
         """The live rows, for the sampler; items count in this table."""
         if not self.index.num_rows:
             raise DataError(f"{store.name} has no live sample in the split '{split}'; pack with another --split")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError, UsageError
 from .manifest import Manifest
-from .schema import INDEX_FILE, MANIFEST_FILE, SPLITS
+from .schema import INDEX_FILE, MANIFEST_FILE, PARTS, SPLITS
 from .store import Store, open_store
 
 Integers = npt.NDArray[np.int64]
@@ -48,11 +48,26 @@ def load_index(
         with store.open(INDEX_FILE) as source:
             file = pq.ParquetFile(source)
             wanted = list(columns or file.schema_arrow.names)
+            _require_columns(store, file, wanted)
             index = _compact([_chosen(file, group, wanted, split, retired) for group in range(file.num_row_groups)])
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{store.name}/{INDEX_FILE} cannot be read ({error}); run bolid pack again") from error
     pa.default_memory_pool().release_unused()  # of a large index, reading leaves as much again
     return index
+
+
+def part_digests(store: Store, identity: int, number: int) -> list[bytes]:
+    """Return the sha256 of the parts of one sample, in the order of `PARTS`; none when the index does not hold it."""
+    names = [f"{part}_sha256" for part in PARTS]
+    with store.open(INDEX_FILE) as source:
+        file = pq.ParquetFile(source)
+        for group in range(file.num_row_groups):
+            keys = file.read_row_group(group, columns=["identity", "number"])
+            found = np.flatnonzero((column(keys, "identity") == identity) & (column(keys, "number") == number))
+            if len(found):
+                [row] = file.read_row_group(group, columns=names).slice(int(found[0]), 1).to_pylist()
+                return [row[name] for name in names]
+    return []
 
 
 def column(table: pa.Table, name: str) -> npt.NDArray[Any]:
@@ -143,6 +158,15 @@ def _chosen(file: pq.ParquetFile, group: int, wanted: list[str], split: str | No
         keep &= ~column(table, "retired")
     table = table.select(wanted)
     return table if keep.all() else table.filter(pa.array(keep))
+
+
+def _require_columns(store: Store, file: pq.ParquetFile, wanted: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in file.schema_arrow.names]
+    if missing:
+        raise DataError(
+            f"{store.name}/{INDEX_FILE} has no column {', '.join(missing)}: it was written by an early draft of bolid; "
+            "write the dataset again with: bolid pack --repack"
+        )
 
 
 def _equals(words: pa.DictionaryArray, word: str) -> npt.NDArray[np.bool_]:

@@ -43,6 +43,8 @@ class Manifest(BaseModel):
         curation: fingerprint of the kept rows of `curated.parquet` that the last pack saw.
         retired: samples that lie in the shards and are skipped by every reader.
         index_sha256: of `index.parquet`, hexadecimal.
+        excluded: photos that `excluded.parquet` lists: no pack writes them.
+        excluded_sha256: of `excluded.parquet`, hexadecimal; empty where there is none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,6 +57,8 @@ class Manifest(BaseModel):
     packs: int
     retired: int
     index_sha256: str
+    excluded: int = 0
+    excluded_sha256: str = ""
     splits: dict[str, SplitEntry]
     shards: dict[str, ShardEntry]
 

@@ -17,7 +17,7 @@ from .curated import fingerprint
 from .journal import Written
 from .manifest import Manifest, ShardEntry, SplitEntry
 from .options import PackConfig
-from .schema import CARD_FILE, CROISSANT_FILE, INDEX_FILE, INDEX_SCHEMA, SHARD_NAME, SPLITS
+from .schema import CARD_FILE, CROISSANT_FILE, EXCLUDED_FILE, INDEX_FILE, INDEX_SCHEMA, SHARD_NAME, SPLITS
 
 ROW_GROUP = 2**20
 
@@ -50,7 +50,9 @@ def publish(
         curation=fingerprint(photos),
         packs=base.packs + (1 if written else 0),
         retired=pc.sum(index["retired"]).as_py() or 0,
-        index_sha256=hashlib.sha256((folder / INDEX_FILE).read_bytes()).hexdigest(),
+        index_sha256=_sha256(folder / INDEX_FILE),
+        excluded=len(base.excluded),
+        excluded_sha256=_sha256(folder / EXCLUDED_FILE) if base.excluded else "",
         splits=_splits(index, shards),
         shards=dict(sorted(shards.items())),
     )
@@ -67,9 +69,13 @@ def write_index(folder: Path, index: pa.Table) -> None:
             index.cast(INDEX_SCHEMA),
             temporary,
             row_group_size=ROW_GROUP,
-            compression={name: "none" if name.endswith("sha256") else "zstd" for name in INDEX_SCHEMA.names},
+            compression={name: "none" if _is_digest(name) else "zstd" for name in INDEX_SCHEMA.names},
             use_dictionary=[field.name for field in INDEX_SCHEMA if pa.types.is_dictionary(field.type)],
         )
+
+
+def _is_digest(name: str) -> bool:
+    return name == "digest" or name.endswith("sha256")
 
 
 def remove_leftovers(folder: Path, manifest: Manifest) -> None:
@@ -79,6 +85,11 @@ def remove_leftovers(folder: Path, manifest: Manifest) -> None:
     for path in folder.glob("*.tar"):
         if SHARD_NAME.fullmatch(path.name) and path.name not in manifest.shards:
             path.unlink()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plain(table: pa.Table) -> pa.Table:

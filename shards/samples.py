@@ -15,7 +15,7 @@ from .buffers import Buffers
 from .curated import extension
 from .geometry import Floats
 from .options import PackConfig
-from .schema import PARTS, sample_key
+from .schema import PARTS, sample_digest, sample_key
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def prepare(task: Task, workspace: Workspace, config: PackConfig, buffers: Buffe
         "retired": False,
         "retired_reason": "",
         "image_suffix": stored.suffix,
+        "digest": sample_digest(digests[part] for part in PARTS),
         **{f"{part}_size": len(data) for part, data in parts.items()},
         **{f"{part}_sha256": digest for part, digest in digests.items()},
     }

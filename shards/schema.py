@@ -12,8 +12,9 @@ corner of the top left pixel. What was not measured is there all the same, as ze
 `pose_model` says whether the pose was measured.
 """
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
 INDEX_FILE = "index.parquet"
 MANIFEST_FILE = "manifest.json"
+EXCLUDED_FILE = "excluded.parquet"
 CARD_FILE = "README.md"
 CROISSANT_FILE = "croissant.json"
 
@@ -77,6 +79,12 @@ def shard_name(split: str, number: int) -> str:
     return f"{split}-{number:06d}.tar"
 
 
+def sample_digest(parts: Iterable[bytes]) -> bytes:
+    """Return the digest of a sample: the first 16 bytes of the sha256 of its parts' sha256, one after the other."""
+    return hashlib.sha256(b"".join(parts)).digest()[:DIGEST_BYTES]
+
+
+DIGEST_BYTES = 16
 _SHA256 = pa.binary(32)
 _WORD = pa.dictionary(pa.int32(), pa.string())
 
@@ -98,6 +106,7 @@ INDEX_SCHEMA = pa.schema(
         pa.field("retired", pa.bool_(), nullable=False),
         pa.field("retired_reason", _WORD, nullable=False),
         pa.field("image_suffix", _WORD, nullable=False),
+        pa.field("digest", pa.binary(DIGEST_BYTES), nullable=False),
         *(
             field
             for part in PARTS
@@ -111,4 +120,5 @@ INDEX_SCHEMA = pa.schema(
 )
 """A row a sample, sorted by (identity, number). `pack` counts the packs that appended to the dataset; offsets are
 those of the content (not of the tar header); `<part>_sha256` is binary, `sha256` the hexadecimal digest of the photo
-as it was found, `annotations` a digest of what the curated table said about it."""
+as it was found, `annotations` a digest of what the curated table said about it. `digest` is `sample_digest`: what a
+reader keeps in memory to check bytes, an eighth of the four sha256."""

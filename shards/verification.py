@@ -13,10 +13,22 @@ import pyarrow.compute as pc
 
 from .. import progress
 from ..errors import DataError
+from .excluded import read_excluded
 from .index import load_index, read_manifest
 from .manifest import Manifest, ShardEntry
 from .reader import parse
-from .schema import INDEX_FILE, MANIFEST_FILE, META_FIELDS, PARTS, SAMPLE_KEY, SHARD_NAME, SPLITS
+from .schema import (
+    EXCLUDED_FILE,
+    INDEX_FILE,
+    INDEX_SCHEMA,
+    MANIFEST_FILE,
+    META_FIELDS,
+    PARTS,
+    SAMPLE_KEY,
+    SHARD_NAME,
+    SPLITS,
+    sample_digest,
+)
 from .store import FolderStore, Store, open_store
 from .tar import members
 
@@ -87,8 +99,13 @@ def verify(shards: Path | str) -> list[Problem]:
     """
     store = open_store(shards)
     manifest = Manifest.parse(store.read(MANIFEST_FILE), f"{store.name}/{MANIFEST_FILE}")
-    index = load_index(store, retired=True)
-    problems = [*_index_problems(store, manifest, index), *_grouping_problems(index), *_stray_files(store, manifest)]
+    index = load_index(store, retired=True, columns=INDEX_SCHEMA.names)
+    problems = [
+        *_index_problems(store, manifest, index),
+        *_grouping_problems(index),
+        *_exclusion_problems(store, manifest, index),
+    ]
+    problems += _stray_files(store, manifest)
     with progress.bar("verify", len(manifest.shards), "shards") as bar:
         for name, entry in manifest.shards.items():
             rows = index.filter(pc.equal(index["shard"], name)).sort_by("image_offset")
@@ -124,6 +141,17 @@ def _several(table: pa.Table, group: list[str], column: str, text: str) -> Itera
     counted = table.group_by(group).aggregate([(column, "count_distinct")])
     for identity in counted.filter(pc.greater(counted[f"{column}_count_distinct"], 1))["identity"].to_pylist():
         yield Problem("", f"identity {identity}", text)
+
+
+def _exclusion_problems(store: Store, manifest: Manifest, index: pa.Table) -> Iterator[Problem]:
+    excluded = read_excluded(store)
+    found = hashlib.sha256(store.read(EXCLUDED_FILE)).hexdigest() if excluded else ""
+    if found != manifest.excluded_sha256:
+        yield Problem("", "", f"{EXCLUDED_FILE} is not the one that {MANIFEST_FILE} names")
+    live = index.filter(pc.invert(index["retired"]))
+    back = live.filter(pc.is_in(live["sha256"], pa.array(list(excluded), pa.string())))
+    for row in back.select(["shard", "key"]).to_pylist():
+        yield Problem(row["shard"], row["key"], f"its photo is excluded by {EXCLUDED_FILE} and yet not retired")
 
 
 def _stray_files(store: Store, manifest: Manifest) -> Iterator[Problem]:
@@ -202,6 +230,8 @@ def _content_problems(shard: str, row: Row, sample: list[bytes]) -> Iterator[Pro
     except (ValueError, KeyError, TypeError, EOFError, json.JSONDecodeError) as error:
         yield Problem(shard, key, f"a part cannot be parsed: {error!r}")
         return
+    if sample_digest(row[f"{part}_sha256"] for part in PARTS) != row["digest"]:
+        yield Problem(shard, key, "its digest in the index is not that of its four sha256")
     if list(record.meta) != list(META_FIELDS):
         yield Problem(shard, key, "its JSON has other keys than the format")
     for name in ("key", "identity", "identity_slug", "sha256", "width", "height"):

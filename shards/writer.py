@@ -8,7 +8,7 @@ anew takes the manifest away first: without one there is no dataset.
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
@@ -17,19 +17,22 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .. import atomic, progress
+from ..errors import DataError
 from ..workspace import Workspace
 from . import curated
 from .base import Base, Pair
 from .buffers import Buffers
+from .excluded import write_excluded
 from .journal import Journal, Written, pack_fingerprint
 from .layout import ShardPlan, plan_shards
 from .manifest import Manifest
 from .options import PackConfig
 from .publish import publish, remove_leftovers
 from .samples import Sample, Task, prepare
-from .schema import INDEX_SCHEMA, MANIFEST_FILE, PARTS
+from .schema import EXCLUDED_FILE, INDEX_SCHEMA, MANIFEST_FILE, PARTS
 from .tar import TarWriter
 
 LOCK = ".lock"
@@ -81,14 +84,17 @@ def pack(workspace: Workspace, config: PackConfig, out: Path | None = None, *, r
     table = workspace.required(workspace.curated_table, "bolid curate")
     out = out or workspace.shards
     with atomic.locked(out / LOCK, f"the packing of {out}"):
-        photos = curated.kept_photos(table)
+        kept = curated.kept_photos(table)
         base = Base.load(out)
+        photos = _allowed(kept, base.excluded, out)
         if repack:
-            base = Base.empty(base.withdrawn)
+            base = Base.empty(base.excluded)
         base.require_options(config, out)
         stale = _told_stale(base.stale(photos))
-        new = _without(photos, base.withdrawn | base.photos)
+        new = _without(photos, base.photos)
         curated.require_images(workspace, new)
+        if base.excluded:
+            write_excluded(out, base.excluded)  # before a repack forgets why they were retired
         if repack:
             (out / MANIFEST_FILE).unlink(missing_ok=True)
         written = _write_shards(workspace, config, out, photos, new, base)
@@ -186,6 +192,22 @@ def _without(photos: pa.Table, pairs: Collection[Pair]) -> pa.Table:
     slugs, shas = photos["identity"].to_pylist(), photos["sha256"].to_pylist()
     keep = np.fromiter((pair not in pairs for pair in zip(slugs, shas, strict=True)), bool, photos.num_rows)
     return photos.filter(pa.array(keep)).combine_chunks()
+
+
+def _allowed(photos: pa.Table, excluded: Mapping[str, str], out: Path) -> pa.Table:
+    """Return the photos that are not excluded.
+
+    Raises:
+        DataError: all of them are.
+    """
+    if not excluded:
+        return photos
+    allowed = photos.filter(pc.invert(pc.is_in(photos["sha256"], pa.array(list(excluded), pa.string()))))
+    if not allowed.num_rows:
+        raise DataError(f"all kept photos are excluded by {out / EXCLUDED_FILE}; crawl and curate other photos")
+    if left_out := photos.num_rows - allowed.num_rows:
+        progress.say(f"{left_out} kept photos are left out: {out / EXCLUDED_FILE} excludes them", excluded=left_out)
+    return allowed.combine_chunks()
 
 
 def _told_stale(count: int) -> int:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from bolid.config import Config, load_config, write_config
 from bolid.errors import ConfigError
-from pydantic import Field
+from pydantic import Field, model_validator
 
 
 class Inner(Config):
@@ -45,6 +45,23 @@ def test_messages_point_at_the_key(overrides: list[str], message: str):
     with pytest.raises(ConfigError) as caught:
         load_config(Outer, None, overrides)
     assert message in str(caught.value)
+
+
+class Pair(Config):
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Pair":
+        if self.low > self.high:
+            raise ValueError(f"low = {self.low} must not be above high = {self.high}")
+        return self
+
+
+def test_a_contradiction_of_several_keys_is_one_plain_line():
+    with pytest.raises(ConfigError) as caught:
+        load_config(Pair, None, ["low=2"])
+    assert str(caught.value) == "the command line: low = 2 must not be above high = 1"
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path):

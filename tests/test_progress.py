@@ -40,3 +40,5 @@ def test_people_get_results_on_stdout_and_talk_on_stderr(capsys: pytest.CaptureF
 def test_text_with_brackets_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]):
     progress.say("[red]not markup[/red]")
     assert capsys.readouterr().err == "[red]not markup[/red]\n"
+    progress.table("T", ("selector", "found"), [("a[href]", 1)], event="row")
+    assert "a[href]" in capsys.readouterr().out

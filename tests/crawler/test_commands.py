@@ -120,7 +120,7 @@ def test_a_definition_is_checked(gallery, typed, tmp_path) -> None:
     assert "index → letter → person → picture" in typed("sites", "check", "theplace")
     page = f"{gallery.url}/photos/anna_petrova/"
     text = typed("sites", "check", "theplace", "--url", page, "--allow-private", gallery.host_port)
-    assert "photos-pic-card" in text
+    assert "a.photos-pic-card__link[href]" in text
     found = objects(typed("sites", "check", "theplace", "--url", page, "--allow-private", gallery.host_port, "--json"))
     assert {"event": "selector", "page": "person", "what": "name", "selector": "h1", "found": 1,
             "first": "Anna Petrova"} in found  # fmt: skip

@@ -20,6 +20,7 @@ from bolid.shards import (
     stream,
     verify,
 )
+from bolid.shards.excluded import write_excluded
 
 from .conftest import EVEN, Curation, encoded, pattern
 
@@ -128,6 +129,49 @@ def test_a_forgotten_photo_does_not_come_back(curation: Curation) -> None:
     pack(curation.write(), PackConfig(split=(1, 0, 0)), repack=True)
     assert sha256 not in read_index(out, retired=True)["sha256"].to_pylist()
     assert verify(out) == []
+    pack(curation.write(), PackConfig(split=(1, 0, 0)))  # the index knows nothing of it any more
+    pack(curation.write(), PackConfig(split=(1, 0, 0)), repack=True)
+    assert sha256 not in read_index(out, retired=True)["sha256"].to_pylist()
+    assert verify(out) == []
+    assert read_manifest(out).excluded == 1
+    assert pq.read_table(out / "excluded.parquet").to_pylist() == [{"sha256": sha256, "reason": "forgotten"}]
+
+
+def test_a_forgotten_photo_comes_back_under_no_name(curation: Curation) -> None:
+    data = encoded(pattern(700, (48, 64)), "JPEG")
+    curation.add_people(people=4, photos=2)
+    sha256 = curation.add("person_000", data)
+    curation.add("person_001", data)
+    out = pack(curation.write(), PackConfig(split=(1, 0, 0))).out
+    retire(out, "i000000_000002", "forgotten")
+    curation.add("person_002", data)
+    pack(curation.write(), PackConfig(split=(1, 0, 0)))
+    rows = [row for row in read_index(out, retired=True).to_pylist() if row["sha256"] == sha256]
+    assert [(row["identity"], row["retired"], row["retired_reason"]) for row in rows] == [
+        (0, True, "forgotten"),
+        (1, True, "forgotten"),
+    ]
+    assert verify(out) == []
+
+
+def test_a_damaged_list_of_exclusions_stops_the_pack(curation: Curation) -> None:
+    curation.add_people(people=4, photos=2)
+    out = pack(curation.write(), PackConfig(split=(1, 0, 0))).out
+    retire(out, "i000001_000001", "forgotten")
+    pack(curation.write(), PackConfig(split=(1, 0, 0)))
+    (out / "excluded.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"excluded\.parquet cannot be read .* must not come back"):
+        pack(curation.write(), PackConfig(split=(1, 0, 0)))
+    (out / "excluded.parquet").unlink()
+    assert "excluded.parquet is not the one that manifest.json names" in {problem.text for problem in verify(out)}
+
+
+def test_a_pack_without_any_photo_that_may_be_packed_says_so(curation: Curation) -> None:
+    curation.add_people(people=1, photos=2)
+    out = pack(curation.write(), PackConfig()).out
+    write_excluded(out, dict.fromkeys(read_index(out)["sha256"].to_pylist(), "forgotten"))
+    with pytest.raises(DataError, match=r"all kept photos are excluded by .*excluded\.parquet"):
+        pack(curation.write(), PackConfig())
 
 
 def test_other_options_need_a_repack(curation: Curation) -> None:

@@ -1,0 +1,36 @@
+"""What became of a photo, and of all of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .stage import Verdict
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a photo: kept, rejected (`verdict`) or failed (`error`)."""
+
+    verdict: Verdict | None
+    error: str | None
+    shared_with: Sequence[str] = ()
+    """Other identities whose galleries hold the same bytes: flagged, never decided here."""
+
+    @property
+    def keep(self) -> bool:
+        """True when no stage objected and all of them worked."""
+        return self.verdict is None and self.error is None
+
+
+@dataclass(frozen=True)
+class CurationSummary:
+    """Counts of a curation; `offered` = `kept` + the sum of `rejected` + `failed`."""
+
+    offered: int
+    kept: int
+    rejected: dict[str, int]
+    """"stage:reason" -> photos."""
+    failed: int
+    computed: int
+    """Photos that were scored now; the others came from the ledger."""
+    identities: int
+    seconds: float
