@@ -217,7 +217,10 @@ def curate(
 @app.command(epilog="Example: `bolid pack -w data --split 0.9,0.05,0.05`")
 def pack(
     workspace: WorkspaceOption = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the shards; default: the workspace's.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR|URL", help="Folder or address (s3://…) of the shards; default: the workspace's."),
+    ] = None,
     shard_size: Annotated[str, typer.Option(help="Bytes a shard, or with K, M, G.")] = "512M",
     split: Annotated[str, typer.Option(help="Shares of identities for train, val and test.")] = "0.9,0.05,0.05",
     max_side: Annotated[int | None, typer.Option(min=64, help="Scale photos down to this long side, px.")] = None,

@@ -167,8 +167,10 @@ class _ServerThread(threading.Thread):
             self._error = error
         finally:
             self._listening.set()
-            self._loop.run_until_complete(runner.cleanup())
-            self._loop.close()
+            try:
+                self._loop.run_until_complete(runner.cleanup())
+            finally:
+                self._loop.close()
 
     def address(self) -> str:
         self._listening.wait(START_TIMEOUT_S)

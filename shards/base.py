@@ -16,7 +16,7 @@ from .journal import JOURNAL
 from .manifest import Manifest
 from .options import PackConfig
 from .record import annotations_digest
-from .schema import INDEX_FILE, INDEX_SCHEMA, MANIFEST_FILE, SHARD_NAME
+from .schema import EXCLUDED_FILE, INDEX_FILE, INDEX_SCHEMA, MANIFEST_FILE, SHARD_NAME
 from .store import FolderStore
 
 Pair = tuple[str, str]
@@ -48,6 +48,11 @@ class Base:
             excluded = read_excluded(store)
             if store.exists(MANIFEST_FILE):
                 manifest = Manifest.parse(store.read(MANIFEST_FILE), str(folder / MANIFEST_FILE))
+                if manifest.excluded and not excluded:
+                    raise DataError(
+                        f"{folder / EXCLUDED_FILE} is missing; restore it from a copy: it lists {manifest.excluded} "
+                        "photos that must not come back"
+                    )
                 # A pack that was killed just before its manifest left rows of shards that do not count yet.
                 index = load_index(store, retired=True, columns=INDEX_SCHEMA.names)
                 counted = index.filter(pc.is_in(index["shard"], pa.array(list(manifest.shards))))

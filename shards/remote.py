@@ -2,10 +2,10 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -14,13 +14,52 @@ from .cache import BLOCK_BYTES, LIMIT, BlockCache, default_folder
 from .manifest import Manifest
 from .schema import MANIFEST_FILE
 
+T_ = TypeVar("T_")
 Span = tuple[str, int, int]
 """File, offset, size in bytes."""
 
 ATTEMPTS = 4
 FIRST_WAIT_S = 0.5
+UNCACHED = ("s3", "s3a", "gs", "gcs", "abfs", "az")
+"""File systems that remember folder listings unless told not to."""
 FETCHERS = 16
 """Blocks that are fetched at the same time."""
+
+
+def connected(url: str) -> Any:  # noqa: ANN401
+    """Return a file system of fsspec with a connection of its own, which asks anew what there is every time.
+
+    Raises:
+        ImportError, ValueError: no installed package knows the address.
+    """
+    import fsspec
+
+    protocol = fsspec.utils.get_protocol(url)
+    listings = {"use_listings_cache": False} if protocol in UNCACHED else {}
+    system, _ = fsspec.url_to_fs(url, skip_instance_cache=True, **listings)
+    return system
+
+
+def again(work: Callable[[], T_], what: str) -> T_:
+    """Do something over a network; failures that may pass are tried again.
+
+    Raises:
+        FileNotFoundError: there is no such file; asking again would not help.
+        OSError: it failed every time.
+    """
+    wait = FIRST_WAIT_S
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return work()
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # each file system has exceptions of its own
+            if attempt == ATTEMPTS:
+                raise OSError(f"{what} failed {ATTEMPTS} times: {error!r}") from error
+            progress.warn(f"{what}: {error!r}; trying again in {wait:g} s")
+        time.sleep(wait)
+        wait *= 2
+    raise AssertionError("unreachable")
 
 
 class RemoteStore:
@@ -99,20 +138,8 @@ class RemoteStore:
         Raises:
             OSError: it failed every time.
         """
-        wait = FIRST_WAIT_S
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                data: bytes = self._system().cat_file(self._path(file), start=start, end=end)
-                return data
-            except FileNotFoundError:
-                raise
-            except Exception as error:  # each file system has exceptions of its own
-                if attempt == ATTEMPTS:
-                    raise OSError(f"{self._path(file)} could not be read {ATTEMPTS} times: {error!r}") from error
-                progress.warn(f"{self._path(file)}: {error!r}; trying again in {wait:g} s")
-            time.sleep(wait)
-            wait *= 2
-        raise AssertionError("unreachable")
+        data: bytes = again(lambda: self._system().cat_file(self._path(file), start=start, end=end), self._path(file))
+        return data
 
     def _shard(self, file: str) -> tuple[str, int]:
         """Return digest and size in bytes of a shard."""
@@ -132,9 +159,7 @@ class RemoteStore:
         return self._connected
 
     def _connect(self) -> None:
-        import fsspec
-
-        self._connected, _ = fsspec.url_to_fs(self._url, skip_instance_cache=True)
+        self._connected = connected(self._url)
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -131,11 +131,23 @@ def open_store(shards: Path | str, cache: Path | None = None, cache_limit: int =
     return store
 
 
-def _store(shards: Path | str, cache: Path | None, cache_limit: int) -> Store:
+def local_folder(shards: Path | str) -> Path | None:
+    """Return the folder that a folder or a `file://` address means, None for other addresses.
+
+    Raises:
+        UsageError: the address is a Path.
+    """
     if isinstance(shards, Path) and re.match(r"[a-z0-9+]{2,}:/", str(shards)):
         raise UsageError(f"{shards} is an address; give it as a string, because a Path merges its slashes")
     if "://" not in str(shards) or str(shards).startswith("file://"):
-        return FolderStore(Path(str(shards).removeprefix("file://")))
+        return Path(str(shards).removeprefix("file://"))
+    return None
+
+
+def _store(shards: Path | str, cache: Path | None, cache_limit: int) -> Store:
+    folder = local_folder(shards)
+    if folder is not None:
+        return FolderStore(folder)
     try:
         return RemoteStore(str(shards), cache, cache_limit)
     except (ImportError, ValueError) as error:

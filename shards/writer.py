@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import cpu_count
 from pathlib import Path
 from typing import TypeVar
@@ -30,9 +30,11 @@ from .journal import Journal, Written, pack_fingerprint
 from .layout import ShardPlan, plan_shards
 from .manifest import Manifest
 from .options import PackConfig
+from .outbox import Outbox
 from .publish import publish, remove_leftovers
 from .samples import Sample, Task, prepare
 from .schema import EXCLUDED_FILE, INDEX_SCHEMA, MANIFEST_FILE, PARTS
+from .store import local_folder
 from .tar import TarWriter
 
 LOCK = ".lock"
@@ -56,7 +58,7 @@ class PackSummary:
         stale: samples whose annotations in the curated table changed since they were packed (see `--repack`).
     """
 
-    out: Path
+    out: Path | str
     identities: dict[str, int]
     samples: dict[str, int]
     shards: int
@@ -67,22 +69,40 @@ class PackSummary:
     stale: int = 0
 
 
-def pack(workspace: Workspace, config: PackConfig, out: Path | None = None, *, repack: bool = False) -> PackSummary:
+def pack(
+    workspace: Workspace, config: PackConfig, out: Path | str | None = None, *, repack: bool = False
+) -> PackSummary:
     """Write the kept photos of a workspace as shards; photos that the dataset already holds are not written again.
 
     Args:
         workspace: holds `curated.parquet` and the images.
         config: options.
-        out: folder of the dataset, by default `workspace.shards`.
+        out: folder or address of the dataset, by default `workspace.shards`.
         repack: write everything anew.
 
     Raises:
-        WorkspaceError: nothing was curated yet, another pack is at work in `out`, or the disk is full.
+        WorkspaceError: nothing was curated yet, another pack is at work in `out`, the disk is full, or an address
+            cannot be reached.
         DataError: nothing is kept, files are missing or damaged, or `out` was packed with other options.
+        UsageError: an address needs a package that is not installed.
     """
+    folder = workspace.shards if out is None else local_folder(out)
+    if folder is not None:
+        return pack_folder(workspace, config, folder, repack=repack)
+    begun = time.monotonic()
+    outbox = Outbox(str(out), workspace)
+    with atomic.locked(outbox.folder.with_suffix(".lock"), f"the packing of {out}"):
+        outbox.begin()
+        summary = pack_folder(workspace, config, outbox.folder, repack=repack)
+        outbox.send()
+        outbox.discard()
+    return replace(summary, out=outbox.url, seconds=time.monotonic() - begun)
+
+
+def pack_folder(workspace: Workspace, config: PackConfig, out: Path, *, repack: bool = False) -> PackSummary:
+    """Write shards into a folder, see `pack`."""
     begun = time.monotonic()
     table = workspace.required(workspace.curated_table, "bolid curate")
-    out = out or workspace.shards
     with atomic.locked(out / LOCK, f"the packing of {out}"):
         kept = curated.kept_photos(table)
         base = Base.load(out)
@@ -126,7 +146,7 @@ def _write_shards(
                     earlier.result()  # one shard is synced while one is written, no more
                 written[shard.name] = committer.submit(_committed, journal, shard.name, commit)
             else:
-                written[shard.name] = committer.submit(lambda found=found: found)
+                written[shard.name] = _known(found)
             bar.advance(len(shard.places), shard.name)
         return {name: future.result() for name, future in written.items()}
 
@@ -151,6 +171,12 @@ def _write(path: Path, shard: ShardPlan, samples: Iterable[Sample], pack_number:
             digest = tar.finish()
         written = Written(pa.Table.from_pylist(rows, INDEX_SCHEMA), tar.size, digest)
         return Unsynced(written, naming.pop_all())
+
+
+def _known(found: Written) -> Future[Written]:
+    future: Future[Written] = Future()
+    future.set_result(found)
+    return future
 
 
 def _committed(journal: Journal, name: str, shard: Unsynced) -> Written:

@@ -262,7 +262,8 @@ def test_progress_ends_with_every_photo(gallery, workspace, options, capsys, mon
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     shown = [event for event in events if event["event"] == "progress"]
     assert (shown[-1]["done"], shown[-1]["total"], shown[-1]["unit"]) == (30, 30, "photos")
-    assert any("anna_petrova" in event["note"] for event in shown)
+    assert any(part["task"] == "anna_petrova" and part["total"] > 0 for event in shown for part in event["parts"])
+    assert {"photos_per_s", "mb_per_s", "mb_saved", "eta_s"} <= shown[-1].keys()
 
 
 def test_leftovers_of_a_dead_crawl_are_removed(gallery, workspace, options) -> None:

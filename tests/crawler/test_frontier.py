@@ -1,7 +1,6 @@
 """What a claim costs and in which order it takes rows, on the frontier alone."""
 
 import re
-from collections import deque
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from bolid.crawler import restart
 from bolid.crawler.extract import Gallery, PageLink, PhotoLink
 from bolid.crawler.frontier import Frontier
 from bolid.crawler.outcome import Rejection
-from bolid.crawler.report import note
+from bolid.crawler.report import Sample, Speed, clock, speed
 from bolid.crawler.rows import Bounds
 
 HOST = "http://site.example"
@@ -161,6 +160,22 @@ def test_an_error_in_a_transaction_changes_nothing(frontier) -> None:
 
 
 def test_the_words_beside_the_bar() -> None:
-    samples = deque([(10.0, 5, 1_000_000), (12.0, 25, 5_000_000)])
-    assert note(samples, 3_000_000, [("anna", 4, 9)]) == "10.0 photos/s, 2.0 MB/s, 3.0 MB saved; anna 4/9"
-    assert note(deque([(10.0, 0, 0)]), 0, []) == "0.0 photos/s, 0.0 MB/s, 0.0 MB saved"
+    now = speed(Sample(10.0, 5, 1_000_000), Sample(12.0, 25, 5_000_000), left=730, saved=3_000_000)
+    assert now == Speed(10.0, 2.0, 3.0, 73.0)
+    assert now.words == "10.0 photos/s, 2.0 MB/s, 3.0 MB saved, ETA 1:13"
+    assert speed(Sample(10.0, 0, 0), Sample(10.0, 0, 0), 5, 0).words == "0.0 photos/s, 0.0 MB/s, 0.0 MB saved"
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.2, "0:00"), (59.6, "1:00"), (3599, "59:59"), (90_061, "25:01:01")])
+def test_a_span_as_on_a_clock(seconds, words) -> None:
+    assert clock(seconds) == words
+
+
+def test_photos_added_are_counted_as_those_that_will_be_asked_for(frontier) -> None:
+    read_index(frontier, "anna")
+    (page,) = frontier.claim_pages(HOST, 1.0, 8, None)
+    photos = (PhotoLink(f"{HOST}/1"), PhotoLink(f"{HOST}/1"), PhotoLink(f"{HOST}/2", (20, 20)), PhotoLink(f"{HOST}/3"))
+    frontier.gallery_read(page, Gallery("Anna", None, photos, ()), BOUNDS, "", None, None)
+    assert (frontier.added, frontier.open_photos()) == (2, 2)
+    frontier.claim_photos(HOST, 1.0, 1)
+    assert (frontier.open_photos(), frontier.under_way(5)) == (2, [("anna", 1, 3)])

@@ -164,6 +164,8 @@ def test_a_damaged_list_of_exclusions_stops_the_pack(curation: Curation) -> None
         pack(curation.write(), PackConfig(split=(1, 0, 0)))
     (out / "excluded.parquet").unlink()
     assert "excluded.parquet is not the one that manifest.json names" in {problem.text for problem in verify(out)}
+    with pytest.raises(DataError, match=r"excluded\.parquet is missing.* 1 photos that must not come back"):
+        pack(curation.write(), PackConfig(split=(1, 0, 0)))
 
 
 def test_a_pack_without_any_photo_that_may_be_packed_says_so(curation: Curation) -> None:

@@ -136,7 +136,7 @@ def test_failures_that_pass_are_tried_again(site: Site, tmp_path: Path, capsys: 
     people[0]
     assert capsys.readouterr().err.count("trying again") == 2
     site.failing = 99
-    with pytest.raises(DataError, match=r"sample i\d+_\d+: .*could not be read 4 times"):
+    with pytest.raises(DataError, match=r"sample i\d+_\d+: .*failed 4 times"):
         people[len(people) - 1]
     site.failing = 0
 
