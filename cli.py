@@ -416,7 +416,7 @@ def evaluate(
 
 @app.command(epilog="Example: `bolid demo --identities 8 --photos 24 --keep demo-output`")
 def demo(
-    identities: Annotated[int, typer.Option(min=1, help="Galleries of the site.")] = 8,
+    identities: Annotated[int, typer.Option(min=3, help="Galleries of the site; one is held out.")] = 8,
     photos: Annotated[int, typer.Option(min=6, help="Photos a gallery offers, dirt included.")] = 24,
     keep: Annotated[Path | None, typer.Option(help="Keep all files in this folder (else a temporary one).")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same people.")] = 0,

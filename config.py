@@ -40,7 +40,7 @@ def load_config(model: type[C], file: Path | None = None, overrides: Sequence[st
             values = tomllib.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"cannot read the configuration {file}: {error.strerror}; check the path") from error
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file} is not valid TOML: {error}") from error
     for item in overrides:
         _set(values, item)

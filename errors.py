@@ -101,7 +101,8 @@ class TrainingError(BolidError):
 
 
 def error_classes(root: type[BolidError] = BolidError) -> Iterator[type[BolidError]]:
-    """Yield `root` and its subclasses, parents first (the source of the table in docs/cli.md)."""
+    """Yield `root` and its subclasses of this module, parents first (the source of the table in docs/cli.md)."""
     yield root
     for child in root.__subclasses__():
-        yield from error_classes(child)
+        if child.__module__ == __name__:
+            yield from error_classes(child)

@@ -101,9 +101,8 @@ class Workspace:
         Raises:
             WorkspaceError: there is none; the message names the command that makes it.
         """
-        candidates = [self.run(run) / "export"]
-        if os.sep in run or Path(run).exists():
-            candidates = [Path(run) / "export", Path(run)]
+        named = [] if os.sep in run else [self.run(run) / "export"]
+        candidates = [*named, Path(run) / "export", Path(run)]
         for folder in candidates:
             if any(folder.glob("*.safetensors")):
                 return folder

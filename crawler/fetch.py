@@ -26,7 +26,9 @@ MAX_REDIRECTS = 5
 MAX_PAGE = 8 * 2**20
 CONNECT_S = 15.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_SIGNALS = frozenset({"x-robots-tag", "tdm-reservation"})
+RESERVATION = "tdm-reservation"
+TDMREP = "tdmrep.json"  # stands among the opt-out headers for what this file says
+_SIGNALS = frozenset({"x-robots-tag", RESERVATION})
 _SOON = frozenset({408, 425, 429})
 
 
@@ -35,6 +37,9 @@ class Gate(Protocol):
 
     async def admit(self, url: str) -> None:
         """Wait for the host's turn; raises Rejection, Failure or Postponed where `url` must not be asked."""
+
+    def reserved(self, url: str) -> bool:
+        """Say whether the tdmrep.json of the host reserves `url`."""
 
     def answered(self, url: str, status: int, asked_at: float, pause: float | None) -> None:
         """Note the status of an answer and the seconds that its Retry-After asks to wait."""
@@ -125,7 +130,7 @@ class Fetcher:
                 response = await self._ask(url, headers, admit)
                 try:
                     # An opt-out on the way to a photo is one of the photo.
-                    signals += [(name, value) for name, value in response.headers.items() if name.lower() in _SIGNALS]
+                    signals += self._signals(url, response)
                     if response.status not in _REDIRECTS:
                         yield Answer(url, response, signals, self._limits)
                         return
@@ -134,6 +139,13 @@ class Fetcher:
                     # Closing what was not read to its end drops the connection: nothing more is sent to us.
                     response.close()
             raise Rejection("too_many_redirects", MAX_REDIRECTS + 1, MAX_REDIRECTS)
+
+    def _signals(self, url: str, response: aiohttp.ClientResponse) -> list[tuple[str, str]]:
+        """Return the opt-out headers of an answer, and the word of tdmrep.json where no header overrules it."""
+        found = [(name.lower(), value) for name, value in response.headers.items() if name.lower() in _SIGNALS]
+        if RESERVATION not in (name for name, _ in found) and self._gate.reserved(url):
+            found.append((TDMREP, "1"))
+        return found
 
     async def _ask(self, url: str, headers: Mapping[str, str], admit: bool) -> aiohttp.ClientResponse:
         if self._session is None:
@@ -168,7 +180,7 @@ class Fetcher:
 class Answer:
     """An answer whose body is still to be read.
 
-    `signals` are the opt-out headers (name, value) of this answer and of the redirects before it.
+    `signals` are the opt-out headers (name in lower case, value) of this answer and of the redirects before it.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from pathlib import Path
 from .address import MAX_LENGTH, canonical, origin
 from .extract import Gallery, PageLink, PhotoLink
 from .outcome import BAD_ADDRESS, LAYOUT, MAX_PHOTOS, SAME_ADDRESS, SUPPRESSED, TOO_SMALL, Rejection
-from .rows import Bounds, HostRow, PageRow, PhotoRow, Stored, step
+from .rows import Bounds, HostRow, PageRow, PhotoRow, ReservationRow, Stored, step
 from .schema import connect
 from .suppress import Suppression
 from .url_list import Listed
@@ -482,6 +482,19 @@ class Frontier:
                 "INSERT OR REPLACE INTO hosts (host, rate, resume_at, robots_status, robots_body, robots_at)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (host.host, host.rate, host.resume_at, host.robots_status, host.robots_body, host.robots_at),
+            )
+
+    def reservations(self, host: str) -> ReservationRow | None:
+        """Return the tdmrep.json of a host as it was read last."""
+        row = self._db.execute("SELECT * FROM reservations WHERE host = ?", (host,)).fetchone()
+        return None if row is None else ReservationRow(**dict(row))
+
+    def remember_reservations(self, row: ReservationRow) -> None:
+        """Keep the tdmrep.json of a host for the next run."""
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO reservations (host, status, body, read_at) VALUES (?, ?, ?, ?)",
+                (row.host, row.status, row.body, row.read_at),
             )
 
 

@@ -1,4 +1,4 @@
-"""What is known of each host while a crawl runs: its robots.txt, its pace, its pauses; kept in the frontier.
+"""What is known of each host while a crawl runs: robots.txt, tdmrep.json, pace, pauses; kept in the frontier.
 
 This is the gate before every request. The pace and the pauses of a host outlive the process, so that a host
 that asked for less is not surprised by a restart.
@@ -15,7 +15,9 @@ from .frontier import Frontier
 from .outcome import ROBOTS, Failure, Postponed, Rejection
 from .politeness import Pace
 from .robots import CACHE_S, MAX_BYTES, Robots
-from .rows import HostRow
+from .rows import HostRow, ReservationRow
+from .tdmrep import PATH as TDMREP
+from .tdmrep import Reservations
 
 MAX_KNOWN = 1024  # hosts kept in memory: more than are worked for at once
 
@@ -25,7 +27,9 @@ class _Host:
     row: HostRow
     pace: Pace
     robots: Robots | None = None
-    trouble: Failure | None = None  # why robots.txt could not be asked for
+    reservations: Reservations | None = None
+    reserved_at: float = 0.0  # Unix time at which tdmrep.json was read
+    trouble: Failure | None = None  # why robots.txt or tdmrep.json could not be asked for
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -36,7 +40,7 @@ class Hosts:
         frontier: where hosts are remembered.
         rate: requests per second and host when all is well.
         patience_s: longest pause in seconds that this run waits for.
-        again_s: seconds after which an unreachable robots.txt is asked for again.
+        again_s: seconds after which an unreachable robots.txt or tdmrep.json is asked for again.
     """
 
     def __init__(self, frontier: Frontier, rate: float, patience_s: float, again_s: float) -> None:
@@ -49,19 +53,25 @@ class Hosts:
 
         Raises:
             Rejection: robots.txt refuses it (`robots`).
-            Failure: robots.txt cannot be read now (`robots_unavailable`).
+            Failure: robots.txt or tdmrep.json cannot be read now (`robots_unavailable`, `tdmrep_unavailable`).
             Postponed: the host rests for longer than this run waits.
         """
         name = origin(url)
         robots = await self.robots(name)
         host = self._host(name)
         if not robots.allows(url):
-            if host.trouble is not None and robots.status == 0:
-                raise Failure(host.trouble.reason, host.trouble.detail, retry=host.trouble.retry)
             if robots.unavailable:
-                raise Failure("robots_unavailable", f"{name}/robots.txt answered {robots.status or 'nothing'}")
+                raise _unavailable(host, "robots", f"{name}/robots.txt", robots.status)
             raise Rejection(ROBOTS, detail=f"refused by {name}/robots.txt")
+        reservations = await self._reservations(host, robots)
+        if reservations.unavailable:
+            raise _unavailable(host, "tdmrep", name + TDMREP, reservations.status)
         await self._turn(host)
+
+    def reserved(self, url: str) -> bool:
+        """Say whether the tdmrep.json of a host reserves an address that was admitted."""
+        found = self._host(origin(url)).reservations
+        return found is not None and found.reserves(url)
 
     def answered(self, url: str, status: int, asked_at: float, pause: float | None) -> None:
         """Take the status of an answer into account: slower after 429 and 503, slowly faster after good ones."""
@@ -107,7 +117,7 @@ class Hosts:
             if known.robots is None and known.row.robots_status is not None and age < CACHE_S:
                 self._adopt(known, Robots(known.row.robots_status, known.row.robots_body))
             if known.robots is None or age >= (self._again_s if known.robots.unavailable else CACHE_S):
-                robots = await self._fetch(known)
+                robots = Robots(*await self._read(known, "/robots.txt"))
                 known.row = replace(
                     known.row, robots_status=robots.status, robots_body=robots.body, robots_at=time.time()
                 )
@@ -116,22 +126,38 @@ class Hosts:
                 return robots
             return known.robots
 
-    async def _fetch(self, known: _Host) -> Robots:
+    async def _reservations(self, known: _Host, robots: Robots) -> Reservations:
+        """Return the tdmrep.json of a host, at most a day old; none where robots.txt refuses the file itself."""
+        name = known.row.host
+        async with known.asking:
+            row = None if known.reservations else self._frontier.reservations(name)
+            if row is not None:
+                known.reservations, known.reserved_at = Reservations(row.status, row.body), row.read_at
+            found = known.reservations
+            if found is None or abs(time.time() - known.reserved_at) >= (
+                self._again_s if found.unavailable else CACHE_S
+            ):
+                status, body = await self._read(known, TDMREP) if robots.allows(name + TDMREP) else (404, b"")
+                found = known.reservations = Reservations(status, body)
+                known.reserved_at = time.time()
+                self._frontier.remember_reservations(ReservationRow(name, status, body, known.reserved_at))
+            return found
+
+    async def _read(self, known: _Host, path: str) -> tuple[int, bytes]:
+        """Return status and first bytes of a file that speaks for a whole host; status 0 where it was not reached."""
         if self.fetcher is None:
             raise RuntimeError("the gate has no fetcher yet")
         await self._turn(known)
         try:
-            async with self.fetcher.open(f"{known.row.host}/robots.txt", {}, admit=False) as answer:
-                if answer.status != 200:
-                    return Robots(answer.status)
-                return Robots(200, await answer.prefix(MAX_BYTES))
+            async with self.fetcher.open(known.row.host + path, {}, admit=False) as answer:
+                return answer.status, await answer.prefix(MAX_BYTES) if answer.status == 200 else b""
         except Failure as failure:
             known.trouble = failure
-            return Robots(0)
+            return 0, b""
         except Rejection as why:
             # Five redirects or a redirect to nowhere count as a missing file (RFC 9309, 2.3.1.2).
             if why.reason in ("too_many_redirects", "bad_redirect"):
-                return Robots(404)
+                return 404, b""
             raise
 
     def _adopt(self, known: _Host, robots: Robots) -> None:
@@ -157,3 +183,10 @@ class Hosts:
             rests = max(0.0, row.resume_at - time.time())
             self._known[name] = _Host(row, Pace(self._rate, row.rate, time.monotonic() + rests if rests else 0.0))
         return self._known[name]
+
+
+def _unavailable(host: _Host, file: str, url: str, status: int) -> Failure:
+    """Return why nothing may be asked of a host now: a file that says what may be asked could not be read."""
+    if host.trouble is not None and status == 0:
+        return Failure(host.trouble.reason, host.trouble.detail, retry=host.trouble.retry)
+    return Failure(f"{file}_unavailable", f"{url} answered {status or 'nothing'}")

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from .extract import Document
+from .fetch import RESERVATION, TDMREP
 from .robots import TOKEN
 
 AI_DIRECTIVES = frozenset({"noai", "noimageai", "noml", "tdm-reservation"})
@@ -74,11 +75,13 @@ def reserved(value: str | None) -> bool:
 
 
 def signals_refusal(signals: Sequence[tuple[str, str]], now: datetime) -> str | None:
-    """Return which of some response headers (name, value) refuses bolid, as 'header: directive'."""
-    found = header_refusal([value for name, value in signals if name.lower() == "x-robots-tag"], now)
+    """Return which of some response headers (name in lower case, value) refuses bolid, as 'header: directive'."""
+    found = header_refusal([value for name, value in signals if name == "x-robots-tag"], now)
     if found:
         return f"x-robots-tag: {found}"
-    return "tdm-reservation" if any(reserved(v) for name, v in signals if name.lower() == "tdm-reservation") else None
+    if any(reserved(value) for name, value in signals if name == RESERVATION):
+        return RESERVATION
+    return f"{TDMREP}: {RESERVATION}" if any(name == TDMREP for name, _ in signals) else None
 
 
 def page_refusal(signals: Sequence[tuple[str, str]], document: Document, now: datetime) -> str | None:

@@ -34,7 +34,7 @@ class Robots:
     @property
     def unavailable(self) -> bool:
         """Say whether the host could not say what it allows (RFC 9309, 2.3.1.4): all is refused until it can."""
-        return self.status == 0 or self.status == 429 or self.status >= 500
+        return unavailable(self.status)
 
     def allows(self, url: str) -> bool:
         """Say whether `url` may be asked for."""
@@ -52,3 +52,8 @@ class Robots:
     def decision(self) -> str:
         """Words for the column `robots` of an address that is allowed."""
         return "allowed by robots.txt" if self._rules is not None else f"allowed: no robots.txt ({self.status})"
+
+
+def unavailable(status: int) -> bool:
+    """Say whether a status (0: not reached) tells nothing of what a host wants, as 404 would."""
+    return status == 0 or status == 429 or status >= 500

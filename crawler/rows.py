@@ -67,6 +67,16 @@ class HostRow:
 
 
 @dataclass(frozen=True)
+class ReservationRow:
+    """The tdmrep.json of a host: HTTP status (0: not reached), bytes, and the Unix time at which it was read."""
+
+    host: str
+    status: int
+    body: bytes
+    read_at: float
+
+
+@dataclass(frozen=True)
 class Bounds:
     """The thresholds of a crawl that rows were rejected by."""
 

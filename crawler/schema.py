@@ -12,13 +12,17 @@ from pathlib import Path
 from ..atomic import storage_errors
 from ..errors import WorkspaceError
 
-VERSION = 3
+VERSION = 4
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS hosts (
     host TEXT PRIMARY KEY,
     rate REAL, resume_at REAL NOT NULL DEFAULT 0,
     robots_status INTEGER, robots_body BLOB, robots_at REAL NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS reservations (
+    host TEXT PRIMARY KEY, status INTEGER NOT NULL, body BLOB NOT NULL, read_at REAL NOT NULL
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS identities (

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from ..atomic import TEMPORARY_SUFFIX, storage_errors, sync_folder
 from ..workspace import Workspace
@@ -36,7 +36,8 @@ HELD = 64 * 2**20  # bytes of all photos that wait to be stored
 _PREFIX = ".photo."
 _ROUND = 64  # photos of one round at most
 _WAITING = 256  # photos received but not yet stored, at most
-_THREADS = 4
+T = TypeVar("T")
+_AT_ONCE = 16  # fsyncs: a disk takes many at once better than one after another
 
 
 class Incoming:
@@ -158,7 +159,7 @@ class Store:
         self._held = 0
         self._error: BaseException | None = None
         self._task: asyncio.Task[None] | None = None
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="bolid-store")
+        self._threads = ThreadPoolExecutor(2 * _AT_ONCE, thread_name_prefix="bolid-store")
 
     async def __aenter__(self) -> "Store":
         self._task = asyncio.create_task(self._rounds())
@@ -200,59 +201,91 @@ class Store:
         await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _rounds(self) -> None:
-        more = True
+        """Store round after round: while one gets its final names, the bytes of the next are synced."""
+        more, placing = True, asyncio.create_task(self._finish([]))
         while more:
             batch = [await self._queue.get()]
             while len(batch) < _ROUND and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             more = None not in batch
             photos = [received for received in batch if received is not None]
-            self._held -= sum(received.incoming.held for received in photos)
-            stored: list[Received] = []
-            try:
-                if photos and self._error is None:
-                    stored = await self._round(photos)
-            except Exception as error:
-                # Whoever adds the next photo, or leaves the block, gets it: a full disk stops the crawl.
-                self._error = error
-            finally:
-                for received in photos:
-                    received.incoming.discard()
-                    received.settled(received in stored)
+            await self._bring_to_disk(photos)
+            await placing
+            placing = asyncio.create_task(self._finish(photos))
+        await placing
 
-    async def _round(self, batch: Sequence[Received]) -> list[Received]:
-        """Store a batch; returns those that suppress.txt does not name."""
-        await asyncio.gather(*(self.in_thread(partial(_to_disk, batch[n::_THREADS])) for n in range(_THREADS)))
+    async def _bring_to_disk(self, photos: Sequence[Received]) -> None:
+        held = sum(received.incoming.held for received in photos)
+        try:
+            if self._error is None:
+                await self._each_in_threads(_to_disk, photos)
+        except Exception as error:
+            # Whoever adds the next photo, or leaves the block, gets it: a full disk stops the crawl.
+            self._error = error
+        finally:
+            self._held -= held
+
+    async def _finish(self, photos: Sequence[Received]) -> None:
+        """Give photos that are on the disk their final names, and say what became of each."""
+        stored: set[Received] = set()
+        try:
+            if photos and self._error is None:
+                stored.update(await self._name(photos))
+        except Exception as error:
+            self._error = error
+        finally:
+            for received in photos:
+                received.incoming.discard()
+                received.settled(received in stored)
+
+    async def _name(self, batch: Sequence[Received]) -> list[Received]:
+        """Run steps 2 to 4 for a batch; returns the photos that suppress.txt does not name."""
         listed = [each for each in batch if each.photo.sha256 in self._frontier.suppression.hashes]
         for each in listed:
             self._frontier.photo_rejected(each.row, Rejection(SUPPRESSED, detail=each.photo.sha256))
         photos = [each for each in batch if each not in listed]
         self._frontier.photos_storing([each.photo for each in photos])
-        await self.in_thread(partial(self._place, photos))
+        changed: set[Path] = set()
+        await self.in_thread(lambda: changed.update(self._place(photos)))
+        await self._each_in_threads(sync_folder, list(changed))
         self._frontier.photos_stored([each.photo for each in photos])
         return photos
 
-    def _place(self, photos: Iterable[Received]) -> None:
-        folders: set[Path] = set()
+    def _place(self, photos: Iterable[Received]) -> set[Path]:
+        """Rename the files of photos; returns the folders to be synced."""
+        changed: set[Path] = set()
         for received in photos:
             final = self._final(received.photo.sha256, received.photo.format)
             with storage_errors(final):
                 if not final.parent.exists():
                     final.parent.mkdir(parents=True)
-                    folders.add(final.parent.parent)
+                    changed.add(final.parent.parent)
                 if not final.exists() and received.incoming.path is not None:
                     received.incoming.path.replace(final)
-            folders.add(final.parent)
-        for folder in folders:
-            sync_folder(folder)
+            changed.add(final.parent)
+        return changed
+
+    async def _each_in_threads(self, work: Callable[[T], None], items: Sequence[T]) -> None:
+        stripes = [items[n::_AT_ONCE] for n in range(min(_AT_ONCE, len(items)))]
+        # All threads have ended before an error is raised: what they write is discarded by whoever catches it.
+        ended = await asyncio.gather(
+            *(self.in_thread(partial(_each, work, stripe)) for stripe in stripes), return_exceptions=True
+        )
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
 
     def _final(self, sha256: str, format: str) -> Path:
         return self._workspace.image(sha256, EXTENSIONS[format])
 
 
-def _to_disk(photos: Iterable[Received]) -> None:
-    for received in photos:
-        received.photo.sha256 = received.incoming.to_disk()
+def _to_disk(received: Received) -> None:
+    received.photo.sha256 = received.incoming.to_disk()
+
+
+def _each(work: Callable[[T], None], items: Iterable[T]) -> None:
+    for item in items:
+        work(item)
 
 
 def remove_leftovers(workspace: Workspace) -> None:

@@ -176,10 +176,10 @@ def _write_part(ledger: Path, stage: Stage, batch: pa.RecordBatch) -> None:
 def _join(tables: Sequence[pa.Table], items: Sequence[Item], failed: dict[str, str]) -> pa.Table:
     """Put the stages' columns side by side, one row for each scored item, in the order of `items`."""
     order = [item.sha256 for item in items if item.sha256 not in failed]
-    joined = pa.table({"sha256": order})
+    joined = pa.table({"sha256": pa.array(order, pa.string())})
     for table in tables:
         row_of = {sha256: row for row, sha256 in enumerate(table["sha256"].to_pylist())}
-        taken = table.take([row_of[sha256] for sha256 in order])
+        taken = table.take(pa.array([row_of[sha256] for sha256 in order], pa.int64()))
         for name in table.column_names[1:]:
             joined = joined.append_column(name, taken[name])
     return joined

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 180_000_000
@@ -61,7 +62,8 @@ def decode(data: bytes) -> DecodedPhoto:
             return DecodedPhoto(None, "not_an_image")
         if image.width * image.height > MAX_PIXELS:
             return DecodedPhoto(None, "decompression_bomb")
-        if getattr(image, "is_animated", False):
+        # An MPO is a camera's JPEG with a second picture (a preview, the other eye) behind the photo.
+        if getattr(image, "is_animated", False) and image.format != "MPO":
             return DecodedPhoto(None, "animated")
         try:
             image.load()
@@ -84,4 +86,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         layered = image.convert("RGBA")
         ground = Image.new("RGBA", layered.size, "white")
         return Image.alpha_composite(ground, layered).convert("RGB")
+    if image.mode.startswith("I;16") or image.mode == "I":
+        grey = np.asarray(image, dtype=np.float32) / 257  # 16 bits to 8; Pillow itself would cut everything above 255
+        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")

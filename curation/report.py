@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, ImageOps
 
 from .. import __version__, atomic
 from ..config import Config
@@ -154,7 +154,7 @@ class _Thumbnails:
     def _make(self, row: dict[str, Any]) -> str:
         with Image.open(self._workspace.photo(row["sha256"], row["format"])) as photo:
             photo.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))
-            small = photo.convert("RGB")
+            small = ImageOps.exif_transpose(photo).convert("RGB")
         small.thumbnail((THUMBNAIL, THUMBNAIL))
         buffer = io.BytesIO()
         small.save(buffer, "JPEG", quality=70)

@@ -54,6 +54,7 @@ REASONS: dict[Kind, frozenset[str]] = {
 """The reasons with which a photo of each kind may be refused; kinds that are missing have no stage yet."""
 
 COPIES = (Kind.EXACT_COPY, Kind.NEAR_COPY)
+DUPLICATE = REASONS[Kind.EXACT_COPY] | REASONS[Kind.NEAR_COPY]
 
 
 def compare(offers: Sequence[Offer], fates: Mapping[str, Fate]) -> list[Line]:
@@ -76,7 +77,8 @@ def compare(offers: Sequence[Offer], fates: Mapping[str, Fate]) -> list[Line]:
             continue
         blamed = [offer for offer in offers if fate[offer].reason in reasons]
         if kind in COPIES:
-            found, right = len(truly) - missed[kind], sum(_repeats(offer, fate[offer], offers) for offer in blamed)
+            seen = sum(fate[offer].state == "kept" or fate[offer].reason in DUPLICATE for offer in truly)
+            found, right = seen - missed[kind], sum(_repeats(offer, fate[offer], offers) for offer in blamed)
         else:
             found = sum(fate[offer].reason in reasons for offer in truly)
             right = sum(offer.kind == kind for offer in blamed)

@@ -23,7 +23,8 @@ COLUMNS = ("what", "result", "in truth", "precision", "recall")
 def show(offers: Sequence[Offer], workspace: Workspace, seconds: float, kept: bool) -> None:
     """Print the table and, when the files stay, where they are."""
     fates = read_fates(workspace)
-    rows = [*_photos(offers, fates), *_dataset(workspace), *_losses(workspace), *_figures(workspace)]
+    stored = sum(photo.state == "done" for photo in read_photos(workspace))
+    rows = [*_photos(offers, fates, stored), *_dataset(workspace), *_losses(workspace), *_figures(workspace)]
     rows.append(("minutes in all", f"{seconds / 60:.1f}", None, None, None))
     progress.table("The demo, against the truth", COLUMNS, rows, event="demo")
     if kept:
@@ -49,12 +50,15 @@ def read_fates(workspace: Workspace) -> dict[str, Fate]:
     return fates
 
 
-def _photos(offers: Sequence[Offer], fates: Mapping[str, Fate]) -> list[Row]:
+def _photos(offers: Sequence[Offer], fates: Mapping[str, Fate], stored: int) -> list[Row]:
     states = [fates.get(offer.image_path, Fate("unseen")).state for offer in offers]
     clean = sum(offer.kind == Kind.CLEAN for offer in offers)
     rows: list[Row] = [
         ("photos offered", sum(state != "unseen" for state in states), len(offers), None, None),
+        ("stored by the crawl", stored, None, None, None),
         ("kept", states.count("kept"), None, None, None),
+        ("rejected", states.count("rejected"), None, None, None),
+        ("failed", states.count("failed"), None, None, None),
     ]
     rows += [_line(line) for line in compare(offers, fates)]
     rows.append(("good photos lost", len(wrongly_rejected(offers, fates)), f"of {clean}", None, None))

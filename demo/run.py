@@ -38,7 +38,7 @@ class DemoOptions:
 
 
 class CommandFailed(BolidError):
-    """A command of the demo returned non-zero; the demo returns the same code."""
+    """A command of the demo returned non-zero; the demo returns the same code, so this class has none of its own."""
 
     def __init__(self, command: str, code: int) -> None:
         super().__init__(f"the demo stopped: `{command}` returned {code}; what it wrote above says why")
@@ -55,7 +55,8 @@ def demo(options: DemoOptions) -> None:
     """
     begun = time.monotonic()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup means it
+            signal.signal(number, _interrupt)
     with _folder(options) as folder, atomic.locked(folder / "demo.lock", f"the demo in {folder}"):
         data = folder / "data"
         if data.exists() and not (folder / "site" / gallery.TRUTH_FILE).exists():

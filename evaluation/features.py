@@ -73,12 +73,24 @@ def held_out(shards: Path, encoder: BodyEncoder, config: EvalConfig) -> tuple[st
 
 @torch.no_grad()
 def picture_features(encoder: BodyEncoder, pictures_N3HW: Tensor) -> npt.NDArray[np.float64]:
-    """Return mu `[N, d]` of pictures taken whole and without keypoints, so that photos and generated ones are alike."""
+    """Return mu `[N, d]` of the middle of pictures, in the encoder's aspect and without keypoints.
+
+    Cut, never squeezed: a body that is narrowed on its way in would be measured as another body.
+    """
     parts = []
-    for chunk in torch.split(fitted(pictures_N3HW, encoder.config.size), CHUNK):
+    for chunk in torch.split(fitted(centred(pictures_N3HW, encoder.config.size), encoder.config.size), CHUNK):
         mu, _ = encoder(chunk[:, None], torch.zeros(len(chunk), 1, 17, 3))
         parts.append(mu[:, 0])
     return np.asarray(torch.cat(parts).double().numpy())
+
+
+def centred(pictures_N3HW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the largest centred part of pictures that has the aspect of `size` (width, height), at its own scale."""
+    height, width = pictures_N3HW.shape[-2:]
+    kept_width = min(width, round(height * size[0] / size[1]))
+    kept_height = min(height, round(width * size[1] / size[0]))
+    top, left = (height - kept_height) // 2, (width - kept_width) // 2
+    return pictures_N3HW[..., top : top + kept_height, left : left + kept_width]
 
 
 def as_views(pixels: npt.NDArray[np.uint8]) -> Tensor:

@@ -71,7 +71,8 @@ def generate(
             given = [embedding[index : index + 1] for embedding in embeddings]
             pixels = sample(pipe, [prompt], [seed], record.size, given, config.steps, config.guidance)
             made = replace(record, seed=seed)
-            written.append(out / f"{slug(prompt)}-{seed}-{made.fingerprint}.png")
+            whose = b"".join(embedding.contiguous().numpy().tobytes() for embedding in given)
+            written.append(out / f"{slug(prompt)}-{seed}-{made.fingerprint(whose)}.png")
             write_picture(written[-1], pixels[0], made)
             bar.advance()
     return written

@@ -50,10 +50,12 @@ class Provenance:
         """Return the record as JSON, keys sorted."""
         return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, indent=1)
 
-    @property
-    def fingerprint(self) -> str:
-        """Eight hexadecimal digits that differ when anything in the record does."""
-        return hashlib.sha256(self.json().encode()).hexdigest()[:8]
+    def fingerprint(self, conditions: bytes = b"") -> str:
+        """Eight hexadecimal digits that differ when anything in the record does, or the people's own data.
+
+        The record never says who is on the picture, but pictures of two people must not get one name.
+        """
+        return hashlib.sha256(self.json().encode() + conditions).hexdigest()[:8]
 
 
 def write_picture(path: Path, pixels: npt.NDArray[np.uint8], provenance: Provenance) -> None:

@@ -185,8 +185,12 @@ class IdentityDataset(Dataset[Item]):
         missing = self.refs - len(filled)
         width, height = self.reference_size
         blanks = [np.full((height, width, 3), picture.PADDING, np.uint8)] * missing if missing else []
-        points = [view.keypoints for view in filled] + [np.zeros((KEYPOINTS, 3), np.float32)] * missing
-        faces = [view.record.face for view in filled] + [np.zeros(FACE_DIMENSIONS, np.float32)] * missing
+        no_points = np.zeros((KEYPOINTS, 3), np.float32)
+        points = [view.keypoints if slot < count else no_points for slot, view in enumerate(filled)]
+        points += [no_points] * missing
+        no_face = np.zeros(FACE_DIMENSIONS, np.float32)  # a repeated view must not count twice in a mean of faces
+        faces = [view.record.face if slot < count else no_face for slot, view in enumerate(filled)]
+        faces += [no_face] * missing
         pixels = [view.pixels for view in filled] + blanks
         return {
             "references": self._tensor(pixels, self.reference_size),

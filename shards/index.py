@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import DataError, UsageError
+from .columns import flags, gathered, values_of
 from .manifest import Manifest
 from .schema import INDEX_FILE, MANIFEST_FILE, PARTS, SPLITS
 from .store import Store, open_store
@@ -49,7 +50,9 @@ def load_index(
             file = pq.ParquetFile(source)
             wanted = list(columns or file.schema_arrow.names)
             _require_columns(store, file, wanted)
-            index = _compact([_chosen(file, group, wanted, split, retired) for group in range(file.num_row_groups)])
+            schema = pa.schema([file.schema_arrow.field(name) for name in wanted])
+            groups = (_chosen(file, group, wanted, split, retired) for group in range(file.num_row_groups))
+            index = gathered(groups, schema, file.metadata.num_rows)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{store.name}/{INDEX_FILE} cannot be read ({error}); run bolid pack again") from error
     pa.default_memory_pool().release_unused()  # of a large index, reading leaves as much again
@@ -70,13 +73,20 @@ def part_digests(store: Store, identity: int, number: int) -> list[bytes]:
     return []
 
 
+def whole(table: pa.Table, name: str) -> pa.Array:
+    """Return a column in one piece, without a copy where it lies in one piece."""
+    chunks = table[name].chunks
+    return chunks[0] if len(chunks) == 1 else table[name].unify_dictionaries().combine_chunks()
+
+
 def column(table: pa.Table, name: str) -> npt.NDArray[Any]:
     """Return a column of numbers or flags as an array, without a copy where the table lies in one piece."""
     chunks = table[name].chunks
+    if table[name].null_count:
+        raise DataError(f"the column {name} of an index has empty places; write the dataset again with: bolid pack")
     if len(chunks) == 1:
-        values: npt.NDArray[Any] = chunks[0].to_numpy(zero_copy_only=False)
-        return values
-    return np.asarray(table[name].to_numpy())
+        return values_of(chunks[0])
+    return np.concatenate([values_of(chunk) for chunk in chunks]) if chunks else np.asarray(table[name].to_numpy())
 
 
 def read_manifest(shards: Path | str) -> Manifest:
@@ -102,8 +112,10 @@ class Runs:
     @classmethod
     def of(cls, identity: npt.NDArray[np.integer]) -> "Runs":
         """Group the rows of an identity column."""
-        rows = np.arange(len(identity)) if _ascending(identity) else np.argsort(identity, kind="stable")
-        ordered = identity if _ascending(identity) else identity[rows]
+        rows, ordered = row_numbers(len(identity)), identity
+        if not _ascending(identity):
+            rows = np.argsort(identity, kind="stable")
+            ordered = identity[rows]
         starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.zeros(0, np.int64)
         counts = np.diff(np.r_[starts, len(ordered)])
         return cls(ordered[starts].astype(np.int64), starts, counts, rows)
@@ -125,10 +137,16 @@ def index_hash(index: pa.Table) -> str:
     return digest.hexdigest()
 
 
+def row_numbers(count: int) -> Integers:
+    """Return 0 … count - 1; of an index with many rows as narrow numbers, because several of these are kept."""
+    narrow: npt.NDArray[Any] = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
+    return narrow
+
+
 def live_rows(index: pa.Table) -> Integers:
     """Return the rows that are not retired (all, where the table does not say)."""
     if "retired" not in index.column_names:
-        return np.arange(index.num_rows)
+        return row_numbers(index.num_rows)
     return np.flatnonzero(~column(index, "retired"))
 
 
@@ -157,7 +175,7 @@ def _chosen(file: pq.ParquetFile, group: int, wanted: list[str], split: str | No
     if not retired:
         keep &= ~column(table, "retired")
     table = table.select(wanted)
-    return table if keep.all() else table.filter(pa.array(keep))
+    return table if keep.all() else table.filter(flags(keep))
 
 
 def _require_columns(store: Store, file: pq.ParquetFile, wanted: Sequence[str]) -> None:
@@ -172,19 +190,8 @@ def _require_columns(store: Store, file: pq.ParquetFile, wanted: Sequence[str]) 
 def _equals(words: pa.DictionaryArray, word: str) -> npt.NDArray[np.bool_]:
     numbers = words.dictionary.to_pylist()
     found = numbers.index(word) if word in numbers else -1
-    equal: npt.NDArray[np.bool_] = words.indices.to_numpy() == found
+    equal: npt.NDArray[np.bool_] = values_of(words.indices) == found
     return equal
-
-
-def _compact(tables: list[pa.Table]) -> pa.Table:
-    """Join tables so that every column lies in one piece; column by column, because an index can be large."""
-    joined = pa.concat_tables(tables).unify_dictionaries()
-    del tables[:]
-    schema, arrays = joined.schema, []
-    for name in schema.names:
-        arrays.append(joined[name].combine_chunks())
-        joined = joined.drop_columns([name])
-    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _ascending(values: npt.NDArray[np.integer]) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .index import Integers, Runs
+from .index import Integers, Runs, row_numbers
 from .shuffle import COLUMNS, IDENTITIES, PHOTOS, STEPS, Hashes, bits_for, high_bits, low_bits, scramble, shuffled
 
 
@@ -84,7 +84,7 @@ def _schedule(line: Integers, owner: Integers, slots: int, purpose: tuple[int, .
     """Deal a line of targets, those of an owner side by side, to `[steps, slots]`; see the module's text."""
     steps = -(-len(line) // slots)
     full = len(line) - (steps - 1) * slots  # slots that the last step uses
-    rows = np.full((slots, steps), -1, np.int64).T  # a column lies together in memory
+    rows = np.full((slots, steps), -1, line.dtype).T  # a column lies together in memory
     start, taken = 0, np.zeros(steps, bool)
     for slot in range(slots):
         end = start + (steps if slot < full else steps - 1)
@@ -106,12 +106,12 @@ def _line(runs: Runs, draws: Integers, seed: int, epoch: int) -> tuple[Integers,
     counts, wanted = runs.counts[people], draws[people]
     rows = runs.rows[_ranges(runs.starts[people], counts)]
     order = _shuffled_within(counts, scramble(rows, seed, epoch, PHOTOS))
-    line, owner = rows[order], np.repeat(np.arange(len(people)), counts)
+    line, owner = rows[order], np.repeat(row_numbers(len(people)), counts)
     if (wanted == counts).all():
         return line, owner
     turn = _ranges(np.zeros_like(wanted), wanted) % np.repeat(counts, wanted)
     first = np.repeat(np.cumsum(counts) - counts, wanted)
-    return line[first + turn], np.repeat(np.arange(len(people)), wanted)
+    return line[first + turn], np.repeat(row_numbers(len(people)), wanted)
 
 
 def _shuffled_within(counts: Integers, hashes: Hashes) -> Integers:

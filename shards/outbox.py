@@ -137,10 +137,14 @@ class Outbox:
         self._again(lambda path: self._system.put_file(str(self.folder / file), path), file)
 
     def _manifest(self) -> bytes:
-        """Return the manifest at the address, nothing where there is none."""
+        """Return the manifest at the address, nothing where there is none or (not on object stores) half of one."""
         if not self._exists(MANIFEST_FILE):
             return b""
         data: bytes = self._again(lambda path: self._system.cat_file(path), MANIFEST_FILE)
+        try:
+            json.loads(data)
+        except ValueError:
+            return b""
         return data
 
     def _remove_manifest(self) -> None:

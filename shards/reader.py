@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import DataError
+from .columns import values_of
 from .geometry import Floats
-from .index import Integers, column, part_digests
+from .index import Integers, column, part_digests, whole
 from .schema import FACE_DIMENSIONS, PARTS, sample_digest, sample_key
 from .shuffle import scramble
 from .store import Store
@@ -71,12 +72,12 @@ class SampleReader:
     def __init__(self, store: Store, index: pa.Table, check: float = 0.0) -> None:
         self._store, self._check = store, check
         self._identities, self._numbers = column(index, "identity"), column(index, "number")
-        shards = index["shard"].unify_dictionaries().combine_chunks()
+        shards = whole(index, "shard")
         self._shard_names: list[str] = shards.dictionary.to_pylist()
-        self._shards: Integers = shards.indices.to_numpy()
+        self._shards: Integers = values_of(shards.indices)
         self._offsets: Integers = column(index, "image_offset")
         self._sizes: list[Integers] = [column(index, f"{part}_size") for part in PARTS]
-        self._digests = index[DIGEST].combine_chunks() if check > 0 else None
+        self._digests = whole(index, DIGEST) if check > 0 else None
 
     def key(self, row: int) -> str:
         """Return the sample key of a row."""

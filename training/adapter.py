@@ -13,6 +13,7 @@ from ..models.adapter_files import file_sha256
 from ..models.body_encoder import ENCODER_FILE, BodyEncoder
 from ..models.projectors import FACE_DIM
 from ..models.sdxl import load_base
+from ..shards.index import index_hash
 from . import adapter_data, adapter_samples
 from .adapter_conditions import drop, dropped
 from .adapter_config import AdapterConfig
@@ -27,7 +28,8 @@ class AdapterTask:
     Args:
         model: base, encoder and fresh adapter.
         config: of the run.
-        examples: a batch of held-out photos for sample grids and the validation loss, or None.
+        examples: a batch for sample grids and the validation loss, or None.
+        held_out: whether the people of `examples` are kept from training; only then their loss is a figure.
         metadata: for the header of the exported files.
     """
 
@@ -37,8 +39,10 @@ class AdapterTask:
         config: AdapterConfig,
         examples: Batch | None = None,
         metadata: Mapping[str, str] | None = None,
+        held_out: bool = True,
     ) -> None:
         self.model, self.config, self.examples, self.metadata = model, config, examples, dict(metadata or {})
+        self.held_out = held_out
 
     def place(self, device: torch.device) -> None:
         """Move everything; on a GPU the frozen base goes to bfloat16 unless the run asks for full precision."""
@@ -77,7 +81,7 @@ class AdapterTask:
                 config.sample_steps,
                 config.sample_seed,
             )
-            figures = self.model.validation(self.examples, config.sample_seed)
+            figures = self.model.validation(self.examples, config.sample_seed) if self.held_out else None
         with atomic.replacing(folder / f"step-{step:06d}.png") as temporary:
             sheet.save(temporary, "PNG")
         return figures
@@ -146,6 +150,8 @@ def train_adapter(shards: Path, run: Path, config: AdapterConfig, body: Path, re
     model = fresh_model(config, body)
     sizes = model.encoder.config
     data = adapter_data.dataset(shards, "train", config, sizes)
-    held_out = adapter_data.held_out_examples(shards, config, sizes)
-    task = AdapterTask(model, config, held_out, described(config, body))
-    return train(task, ShardBatches(data, config.loop), run, config, resume)
+    examples, held_out = adapter_data.held_out_examples(shards, config, sizes)
+    about = described(config, body)
+    task = AdapterTask(model, config, examples, about, held_out)
+    inputs = {"body_encoder_sha256": about["body_encoder_sha256"], "index_hash": index_hash(data.index)}
+    return train(task, ShardBatches(data, config.loop), run, config, resume, inputs)

@@ -49,8 +49,8 @@ def examples(data: IdentityDataset, people: int) -> Batch:
     return collate([data[Draw(int(row), slot=slot)] for slot, row in enumerate(rows)])
 
 
-def held_out_examples(shards: Path, config: AdapterConfig, body: BodyConfig) -> Batch:
-    """Return examples of the val split; where it has none, of the training split, with a warning.
+def held_out_examples(shards: Path, config: AdapterConfig, body: BodyConfig) -> tuple[Batch, bool]:
+    """Return examples of the val split and True; where it has none, of the training split, with a warning, and False.
 
     Raises:
         DataError: no person of either has two photos.
@@ -59,5 +59,7 @@ def held_out_examples(shards: Path, config: AdapterConfig, body: BodyConfig) -> 
     if split is None:
         raise DataError(f"no person in {shards} has two photos, one to learn and one to refer to; pack more photos")
     if split == "train":
-        progress.warn("no held-out person has two photos: grids and validation use people of the training split")
-    return examples(dataset(shards, split, config, body), config.sample_identities)
+        progress.warn(
+            "no held-out person has two photos: grids show people of the training split, and no validation loss"
+        )
+    return examples(dataset(shards, split, config, body), config.sample_identities), split == "val"

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from .. import progress
 from . import metrics_log, run_folder
 from .checkpoint import Progress
-from .config import RunConfig
+from .config import LoopConfig, RunConfig
 from .interrupts import stoppable
 from .metrics_log import MetricsLog
 from .run_folder import RunFolder
@@ -52,8 +52,17 @@ class RunSummary:
     validation: dict[str, float]
 
 
-def train(task: Task, batches: Batches, folder: Path, config: RunConfig, resume: bool = False) -> RunSummary:
+def train(
+    task: Task,
+    batches: Batches,
+    folder: Path,
+    config: RunConfig,
+    resume: bool = False,
+    inputs: Mapping[str, str] | None = None,
+) -> RunSummary:
     """Train `task` for `config.loop.steps` updates in the run folder `folder`.
+
+    `inputs` names what the run reads by a hash of it (dataset, frozen weights): a run continues with the same only.
 
     Raises:
         TrainingError: the run exists and `resume` is off, its configuration or tensors differ, or the loss is not
@@ -63,15 +72,19 @@ def train(task: Task, batches: Batches, folder: Path, config: RunConfig, resume:
     """
     loop = config.loop
     accelerator = accelerator_for(loop)
-    with _opened(accelerator, folder, config, resume) as run, stoppable() as stop:
+    with _opened(accelerator, folder, config, resume, inputs or {}) as run, stoppable() as stop:
         trainer = Trainer(task, accelerator, loop)
         done = trainer.restore(run) if resume else Progress()
+        # A run killed between its checkpoint and its grid owes the grid.
+        owed = done.step > 0 and _sampled(loop, done.step) and not metrics_log.validated(run.metrics, done.step)
         stream = batches(done.step * loop.accumulation, accelerator.process_index, accelerator.num_processes)
         with (
             MetricsLog(run, done.step, accelerator.is_main_process) as log,
             progress.bar(f"train {folder.name}", loop.steps, "steps") as bar,
         ):
             bar.advance(done.step)
+            if owed:
+                log.validation(done.step, trainer.sample(run, done.step))
             note, stopping = "", False
             while done.step < loop.steps and not stopping:
                 done, row = trainer.update(stream, done)
@@ -83,7 +96,7 @@ def train(task: Task, batches: Batches, folder: Path, config: RunConfig, resume:
                     note = _note(log.flush()) or note
                 if saving:
                     trainer.save(run, done)
-                if last or (loop.sample_every and done.step % loop.sample_every == 0):
+                if _sampled(loop, done.step):
                     log.validation(done.step, trainer.sample(run, done.step))
                 bar.advance(1, note)
         if stopping:
@@ -102,11 +115,18 @@ def summarise(run: RunFolder) -> RunSummary:
     return RunSummary(run.root, run.export, len(rows), skipped, first, last, validation)
 
 
+def _sampled(loop: LoopConfig, step: int) -> bool:
+    """Say whether a grid is due after update `step`: every `sample_every` updates and after the last one."""
+    return step == loop.steps or bool(loop.sample_every and step % loop.sample_every == 0)
+
+
 @contextlib.contextmanager
-def _opened(accelerator: Accelerator, folder: Path, config: RunConfig, resume: bool) -> Iterator[RunFolder]:
+def _opened(
+    accelerator: Accelerator, folder: Path, config: RunConfig, resume: bool, inputs: Mapping[str, str]
+) -> Iterator[RunFolder]:
     """Open the run folder on the first process; the others follow."""
     if accelerator.is_main_process:
-        with run_folder.opened(folder, config, resume) as run:
+        with run_folder.opened(folder, config, resume, inputs) as run:
             accelerator.wait_for_everyone()
             yield run
     else:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from .. import atomic
 from .run_folder import RunFolder
 
 Row = dict[str, float]
@@ -83,6 +84,12 @@ def read(path: Path) -> tuple[list[Row], dict[str, float]]:
     return rows, validation
 
 
+def validated(path: Path, step: int) -> bool:
+    """Say whether `metrics.jsonl` holds figures measured after update `step`."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return any(f'{{"step": {step}, "validation"' in line for line in lines)
+
+
 def mean(rows: Iterable[Row]) -> Row:
     """Return the mean of each figure over the rows that have it and were not skipped."""
     sums: dict[str, list[float]] = {}
@@ -113,9 +120,11 @@ def _truncate(path: Path, start: int) -> None:
     """Drop the lines after update `start`, and a last line that a crash left unfinished."""
     if not path.exists():
         return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in lines:
         if not line.endswith("\n") or json.loads(line)["step"] > start:
             break
         kept.append(line)
-    path.write_text("".join(kept), encoding="utf-8")
+    if len(kept) < len(lines):
+        atomic.write_text(path, "".join(kept))

@@ -1,10 +1,11 @@
 """The folder of one run: what lies where, who may write in it, and whether it may be continued."""
 
 import contextlib
+import json
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ class RunFolder:
     def config(self) -> Path:
         """The resolved configuration."""
         return self.root / "config.toml"
+
+    @property
+    def inputs(self) -> Path:
+        """Hashes of what the run reads."""
+        return self.root / "inputs.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -53,15 +59,18 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def opened(root: Path, config: RunConfig, resume: bool) -> Iterator[RunFolder]:
-    """Hold the run's lock for the block, with its configuration written down.
+def opened(root: Path, config: RunConfig, resume: bool, inputs: Mapping[str, str] | None = None) -> Iterator[RunFolder]:
+    """Hold the run's lock for the block, with its configuration and the hashes of its inputs written down.
 
     Raises:
-        TrainingError: the run exists and `resume` is off, or the reverse, or its configuration differs.
+        TrainingError: the run exists and `resume` is off, or the reverse, or its configuration or inputs differ.
         WorkspaceError: another process trains in this folder, or it cannot be written.
     """
     run = RunFolder(root)
-    exists = run.config.exists()
+    # A run that failed before its first update left nothing worth keeping, and its name stays free.
+    exists = run.config.exists() and (
+        run.checkpoints.exists() or (run.metrics.exists() and run.metrics.stat().st_size > 0)
+    )
     if exists and not resume:
         raise TrainingError(f"the run {root} exists; choose another name with --run NAME or continue it with --resume")
     if resume and not exists:
@@ -69,7 +78,9 @@ def opened(root: Path, config: RunConfig, resume: bool) -> Iterator[RunFolder]:
     with atomic.locked(root / ".lock", f"the run {root}"):
         if resume:
             _require_same_config(run, config)
+            _require_same_inputs(run, inputs or {})
         write_config(run.config, config)
+        atomic.write_text(run.inputs, json.dumps(dict(inputs or {}), indent=1, sort_keys=True))
         yield run
 
 
@@ -105,6 +116,17 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         elif before != after:
             lines.append(f"{name}: {before!r} -> {after!r}")
     return lines
+
+
+def _require_same_inputs(run: RunFolder, inputs: Mapping[str, str]) -> None:
+    """Compare with the hashes of the inputs on disk."""
+    written = json.loads(run.inputs.read_text(encoding="utf-8")) if run.inputs.exists() else {}
+    changed = differences(written, dict(inputs))
+    if written and changed:
+        raise TrainingError(
+            f"the run {run.root} was trained on other inputs ({'; '.join(changed)}); give the same shards and body "
+            "encoder, or begin another run with --run NAME"
+        )
 
 
 def _require_same_config(run: RunFolder, config: RunConfig) -> None:

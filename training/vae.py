@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .. import progress
 from ..models.body_encoder import aggregate_views, random_init
 from ..shards.dataset import IdentityDataset, collate
-from ..shards.index import Runs, read_index
+from ..shards.index import Runs, index_hash, read_index
 from . import losses
 from .batches import ShardBatches
 from .grids import write_grid
@@ -96,7 +97,8 @@ class VaeTask:
             error = losses.reconstruction(drawn, unit_pixels(batch["target"]), batch["loss_weight"])
             terms["reconstruction"] = factor.reconstruction, error
         if factor.kl:
-            kl = losses.free_bits(losses.kl_to_prior(mu, logvar), config.free_bits)
+            counted = batch["loss_weight"] > 0
+            kl = losses.free_bits(losses.kl_to_prior(mu, logvar)[counted], config.free_bits)
             terms["kl"] = factor.kl * losses.annealed(step, config.kl_rise), kl
         if factor.ratios:
             terms["ratios"] = factor.ratios, self._ratios(batch, mu)
@@ -133,7 +135,7 @@ class VaeTask:
             return {}
         known = posteriors(self.encoder, self.data.held_out_photos, self.config.loop.workers)
         return {
-            "reconstruction": self._held_out_error(self.data.held_out),
+            **self._held_out_error(self.data.held_out),
             **retrieval(known, self.config.retrieval_views),
             "active_dimensions": active_dimensions(known),
         }
@@ -165,11 +167,15 @@ class VaeTask:
         columns = [unit_pixels(batch["references"]), unit_pixels(batch["target"])[:, None], self.drawn(batch)[:, None]]
         return torch.cat(columns, 1)
 
-    def _held_out_error(self, people: IdentityDataset) -> float:
-        """Return the leave-one-out L1 over fixed targets with fixed references."""
-        stride = -(-len(people) // self.config.validation_items)
-        batch = self._on_device(people, list(range(0, len(people), stride)))
-        return float(losses.reconstruction(self.drawn(batch), unit_pixels(batch["target"]), batch["loss_weight"]))
+    def _held_out_error(self, people: IdentityDataset) -> dict[str, float]:
+        """Return the leave-one-out L1 over fixed targets with fixed references; nothing where nobody has two photos."""
+        rows = _with_references(people)
+        if not rows:
+            return {}
+        stride = -(-len(rows) // self.config.validation_items)
+        batch = self._on_device(people, rows[::stride])
+        error = losses.reconstruction(self.drawn(batch), unit_pixels(batch["target"]), batch["loss_weight"])
+        return {"reconstruction": float(error)}
 
 
 def train_vae(shards: Path, run: Path, config: VaeConfig, resume: bool = False) -> RunSummary:
@@ -189,7 +195,14 @@ def train_vae(shards: Path, run: Path, config: VaeConfig, resume: bool = False) 
         TrainingError: see `loop.train`.
     """
     data = VaeData.open(shards, config)
-    return train(VaeTask(config, data), ShardBatches(data.training, config.loop), run, config, resume)
+    inputs = {"index_hash": index_hash(data.training.index)}
+    return train(VaeTask(config, data), ShardBatches(data.training, config.loop), run, config, resume, inputs)
+
+
+def _with_references(people: IdentityDataset) -> list[int]:
+    """Return the rows of people with two photos or more."""
+    runs = Runs.of(people.index["identity"].to_numpy())
+    return [int(row) for run in np.flatnonzero(runs.counts > 1) for row in runs.of_identity(runs.identities[run])]
 
 
 def _dropped(weight: Tensor, probability: float) -> Tensor:

@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
 class DecodeStage:
     """Decodes each photo fully; columns `defect`, `decoded_width`, `decoded_height` (px, upright), `sharpness`."""
 
-    key = StageKey("decode", version=1)
+    key = StageKey("decode", version=2)
     schema = SCHEMA
 
     def setup(self, reader: PhotoReader) -> None:

@@ -20,7 +20,7 @@ SCHEMA = pa.schema([("sha256", pa.string()), ("phash", pa.uint64())])
 class PerceptualHashStage:
     """Hashes each photo that decodes; column `phash` (64 bits, null where there is no picture)."""
 
-    key = StageKey("duplicates", version=1)
+    key = StageKey("duplicates", version=2)
     schema = SCHEMA
 
     def setup(self, reader: PhotoReader) -> None:

@@ -177,7 +177,7 @@ class Server:
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
                 request = await reader.readuntil(b"\r\n\r\n")
-                if b"robots.txt" in request:
+                if b"/robots.txt" in request or b"/.well-known/" in request:
                     writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 else:
                     await conversation(writer)

@@ -266,7 +266,7 @@ def test_images_may_lie_on_another_host_with_rules_of_its_own(gallery, workspace
         gallery.override[f"/photos/anna_petrova/pic-{n}.html"] = page
     summary = crawl(workspace, options(allow_private=(gallery.host_port, images.host_port)))
     assert (summary.stored, summary.rejected) == (1, {"robots": 1})
-    assert images.asked == {"/robots.txt": 1, "/img/anna_petrova/1.jpg": 1}
+    assert images.asked == {"/robots.txt": 1, "/.well-known/tdmrep.json": 1, "/img/anna_petrova/1.jpg": 1}
 
 
 # --- the whole site ---------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Opt-outs: the table of headers that other crawlers read wrongly, meta elements, and the list of suppressed things."""
 
 import hashlib
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -8,7 +9,8 @@ from aiohttp import web
 from bolid.crawler.crawl import crawl
 from bolid.crawler.optout import header_refusal, reserved
 from bolid.crawler.suppress import read_suppression
-from bolid.errors import ConfigError
+from bolid.crawler.tdmrep import Reservations, fits
+from bolid.errors import ConfigError, SiteError
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -133,6 +135,108 @@ def test_an_opt_out_on_a_redirect_counts(gallery, workspace, options, one) -> No
 
     gallery.override[one] = away
     assert crawl(workspace, options()).rejected == {"opt_out": 1}
+
+
+# --- tdmrep.json ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "fitting"),
+    [
+        ("/", "/img/1.jpg", True),
+        ("/img/", "/img/1.jpg", True),
+        ("/img/", "/image/1.jpg", False),
+        ("/*.jpg", "/img/1.jpg", True),
+        ("/*.jpg", "/img/1.jpg?size=2", True),
+        ("/*.jpg$", "/img/1.jpg?size=2", False),
+        ("/*.jpg$", "/img/1.jpg.jpg", True),
+        ("/img/1.jpg$", "/img/1.jpg", True),
+        ("/img/1$", "/img/1.jpg", False),
+        ("*", "/anything", True),
+        ("/a*b*a$", "/aba", True),
+        ("/a*a$", "/a", False),
+        ("/ж", "/ж/1.jpg", True),
+        ("", "/img/1.jpg", True),
+        ("/" + "*a" * 2000 + "$", "/" + "a" * 4000 + "b", False),
+    ],
+)
+def test_locations_of_a_tdmrep_file(pattern, path, fitting) -> None:
+    assert fits(pattern, path) is fitting
+
+
+@pytest.mark.parametrize(
+    ("rules", "reserved_"),
+    [
+        ([{"location": "/", "tdm-reservation": 1}], True),
+        ([{"location": "/", "tdm-reservation": "1"}], True),
+        ({"location": "/", "tdm-reservation": 1}, True),
+        ([{"location": "/", "tdm-reservation": 0}], False),
+        ([{"location": "/other/", "tdm-reservation": 1}], False),
+        ([{"location": "/img/", "tdm-reservation": 0}, {"location": "/", "tdm-reservation": 1}], False),
+        ([{"location": "/", "tdm-reservation": 1}, {"location": "/img/", "tdm-reservation": 0}], True),
+        ([{"location": "/", "tdm-reservation": 0}, {"location": "/img/", "tdm-reservation": 1}], True),
+        ([{"location": "/img/%D0%B6", "tdm-reservation": 1}, {"location": "/img/", "tdm-reservation": 0}], True),
+        ([{"location": 5, "tdm-reservation": 1}, "nonsense", {}], False),
+        ("nonsense", False),
+    ],
+)
+def test_rules_of_a_tdmrep_file(rules, reserved_) -> None:
+    body = json.dumps(rules).encode()
+    assert Reservations(200, body).reserves("https://x.example/img/ж/1.jpg") is reserved_
+    assert Reservations(200, b"\xef\xbb\xbf" + body).reserves("https://x.example/img/ж/1.jpg") is reserved_
+    assert not Reservations(404, body).reserves("https://x.example/img/ж/1.jpg")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_a_tdmrep_file_of_rubbish_reserves_nothing(body) -> None:
+    assert not Reservations(200, body).reserves("https://x.example/")
+
+
+def reserving(gallery, *locations: str) -> None:
+    async def file(request):
+        return web.json_response([{"location": each, "tdm-reservation": 1} for each in locations])
+
+    gallery.override["/.well-known/tdmrep.json"] = file
+
+
+def test_a_tdmrep_file_refuses_and_is_asked_for_once_a_day(gallery, workspace, options, one) -> None:
+    reserving(gallery, "/img/anna_petrova/1.jpg")
+    summary = crawl(workspace, options())
+    assert (summary.stored, summary.rejected) == (2, {"opt_out": 1})
+    crawl(workspace, options(refresh=True))
+    assert gallery.asked["/.well-known/tdmrep.json"] == 1
+
+
+@pytest.mark.parametrize(("value", "stored"), [("0", 3), ("1", 2)])
+def test_a_header_overrules_the_tdmrep_file(gallery, workspace, options, one, value, stored) -> None:
+    reserving(gallery, one)
+    gallery.override[one] = opted_out(gallery, [("TDM-Reservation", value)])
+    assert crawl(workspace, options()).stored == stored
+
+
+def test_a_tdmrep_file_may_reserve_a_person(gallery, workspace, options, one) -> None:
+    reserving(gallery, "/photos/anna_petrova/")
+    summary = crawl(workspace, options())
+    assert (summary.stored, summary.identities_rejected) == (0, {"opt_out": 1})
+    assert sum(gallery.photos_asked.values()) == 0
+
+
+def test_a_tdmrep_file_that_cannot_be_read_refuses_everything_for_now(gallery, workspace, options, one) -> None:
+    async def broken(request):
+        return web.Response(status=500)
+
+    gallery.override["/.well-known/tdmrep.json"] = broken
+    with pytest.raises(SiteError, match="tdmrep"):
+        crawl(workspace, options(tries=2))
+    assert gallery.asked.keys() == {"/robots.txt", "/.well-known/tdmrep.json"}
+    del gallery.override["/.well-known/tdmrep.json"]
+    assert crawl(workspace, options(backoff_s=0)).stored == 3
+
+
+def test_a_tdmrep_file_that_robots_refuse_is_not_asked_for(gallery, workspace, options, one) -> None:
+    gallery.robots = "User-agent: *\nDisallow: /.well-known/"
+    assert crawl(workspace, options()).stored == 3
+    assert gallery.asked["/.well-known/tdmrep.json"] == 0
 
 
 # --- suppress.txt -----------------------------------------------------------------------------------------------

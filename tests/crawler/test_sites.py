@@ -31,7 +31,7 @@ def cards(gallery):
     async def site(request):
         parts = request.path.strip("/").split("/")
         page = int(request.query.get("page", "1"))
-        if parts[0] in ("img", "robots.txt"):
+        if parts[0] in ("img", "robots.txt", ".well-known"):
             return gallery.normal(request)
         if parts == [""]:
             shown = [["anna_petrova", "boris_ivanov"], ["clara_lee"]][page - 1]
@@ -178,6 +178,16 @@ def test_a_frontier_of_a_newer_bolid_is_not_touched(gallery, workspace, options)
     database.close()
     with pytest.raises(WorkspaceError, match="newer bolid"):
         crawl(workspace, options())
+
+
+def test_a_frontier_of_an_older_bolid_goes_on(gallery, workspace, options) -> None:
+    gallery.add("anna_petrova", 2, seed=1)
+    crawl(workspace, options())
+    database = sqlite3.connect(workspace.frontier)
+    database.executescript("DROP TABLE reservations; PRAGMA user_version = 3;")
+    database.close()
+    gallery.add("boris_ivanov", 2, seed=2)
+    assert crawl(workspace, options(refresh=True)).stored == 4
 
 
 def test_a_frontier_that_is_none_is_refused(workspace, options) -> None:

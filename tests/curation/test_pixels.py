@@ -41,6 +41,21 @@ def test_animations_are_named():
     assert pixels.decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])).defect == "animated"
 
 
+def test_a_cameras_mpo_is_a_photo():
+    first, second = noise(40, 30), Image.new("RGB", (40, 30), "red")
+    photo = pixels.decode(encoded(first, "MPO", save_all=True, append_images=[second], quality=95))
+    assert photo.defect is None
+    assert photo.picture is not None
+    assert photo.picture.size == (40, 30)
+
+
+def test_sixteen_bits_become_eight_by_scaling():
+    grey = np.array([[0, 257 * 100, 65535]], dtype=np.uint16).repeat(4, axis=0)
+    photo = pixels.decode(encoded(Image.fromarray(grey), "PNG"))
+    assert photo.picture is not None
+    assert [photo.picture.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (100, 100, 100), (255, 255, 255)]
+
+
 def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pixels, "MAX_PIXELS", 99)
     assert pixels.decode(encoded(noise(10, 10), "PNG")).defect == "decompression_bomb"

@@ -152,6 +152,14 @@ def test_a_photo_whose_file_is_gone_fails_and_the_report_is_written(crawled: Cra
     assert pd.read_parquet(workspace.curated_table)["error"].fillna("").tolist() == ["", "", "the file is missing", ""]
 
 
+def test_when_no_photo_can_be_scored_every_row_says_so(crawled: Crawled):
+    workspace = crawled([("ann", photo(seed)) for seed in range(3)])
+    subprocess.run(["rm", "-r", str(workspace.images)], check=True)
+    summary = curate(workspace, CONFIG, workers=1)
+    assert (summary.kept, summary.failed) == (0, 3)
+    assert set(pd.read_parquet(workspace.curated_table)["error"]) == {"the file is missing"}
+
+
 def test_an_empty_or_missing_input_is_a_message(crawled: Crawled, tmp_path: Path):
     with pytest.raises(WorkspaceError, match="run first: bolid crawl"):
         curate(Workspace(tmp_path / "none"), CONFIG)

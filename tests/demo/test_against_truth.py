@@ -62,3 +62,10 @@ def test_a_photo_blamed_for_repeating_another_shot_is_wrong_and_lost():
 
 def test_a_photo_that_was_never_seen_is_lost():
     assert len(wrongly_rejected([offer(1, Kind.CLEAN)], {})) == 1
+
+
+def test_copies_that_nobody_saw_were_not_found():
+    offers = [offer(1, Kind.CLEAN), offer(2, Kind.NEAR_COPY, 1), offer(3, Kind.EXACT_COPY, 1, "sha1")]
+    assert lines(offers, {})[Kind.NEAR_COPY] == (1, 0, 0, 0)
+    thin = Fate("rejected", "too_few_photos")
+    assert lines(offers, {1: thin, 2: thin, 3: thin})[Kind.EXACT_COPY] == (1, 0, 0, 0)

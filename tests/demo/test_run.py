@@ -100,7 +100,7 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path):
 
 
 def test_ctrl_c_leaves_no_process_behind(tmp_path: Path):
-    words = ["demo", "--identities", "1", "--photos", "6", "--keep", str(tmp_path)]
+    words = ["demo", "--identities", "3", "--photos", "6", "--keep", str(tmp_path)]
     with subprocess.Popen(
         [sys.executable, "-m", "bolid.cli", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as run:

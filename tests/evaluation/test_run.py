@@ -10,12 +10,12 @@ import pytest
 import torch
 from bolid.errors import DataError, ModelError
 from bolid.evaluation.config import EvalConfig
-from bolid.evaluation.features import Views, as_views, held_out, picture_features
+from bolid.evaluation.features import Views, as_views, centred, held_out, picture_features
 from bolid.evaluation.figure import Figure, absent
 from bolid.evaluation.protocols import Generated, picture_figures, reconstruction_figures, retrieval_figures
 from bolid.evaluation.run import evaluate
 from bolid.models.adapter import AdapterBundle, ConditionShape
-from bolid.models.body_encoder import BodyDecoder, BodyEncoder, aggregate_views
+from bolid.models.body_encoder import BodyDecoder, BodyEncoder, aggregate_views, fitted
 from bolid.models.sdxl import load_base
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -73,6 +73,15 @@ def test_another_body_encoder_than_the_adapters_is_refused(
     bundle.export(weights, {**bundle.metadata, "body_encoder_sha256": "0" * 64})
     with pytest.raises(ModelError, match="not the body encoder that"):
         evaluate(tiny_shards, tiny_body, weights, tmp_path / "out", CONFIG)
+
+
+def test_a_circle_stays_a_circle_on_its_way_to_the_encoder() -> None:
+    rows, columns = torch.meshgrid(torch.arange(200), torch.arange(200), indexing="ij")
+    disc = ((rows - 99.5) ** 2 + (columns - 99.5) ** 2 < 60**2).float().expand(1, 3, -1, -1)
+    seen = fitted(centred(disc, (48, 64)), (48, 64))[0, 0] > 0.5
+    wide, high = int(seen.any(0).sum()), int(seen.any(1).sum())
+    assert abs(wide - high) <= 1
+    assert abs(high - 120 * 64 / 200) <= 1
 
 
 def test_figures_repeat(tiny_world: ModuleType, tiny_shards: Path, tiny_body: Path, tmp_path: Path) -> None:

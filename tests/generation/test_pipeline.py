@@ -101,7 +101,9 @@ def test_other_settings_never_overwrite_a_picture(world: Any, tmp_path: Path) ->
     made(world, tmp_path)
     made(world, tmp_path, lambda_body=0.5)
     made(world, tmp_path, Person(run=world.body, photos=(world.photo,)))
-    assert len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.json"))) == 3
+    for someone in ("person_001", "person_002"):
+        made(world, tmp_path, Person(run=world.body, identity=someone))
+    assert len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.json"))) == 5
 
 
 def test_bodies_come_from_where_they_should(world: Any) -> None:

@@ -137,7 +137,8 @@ def test_without_held_out_people_the_grid_shows_training_ones(
     body: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alone = tiny_world.shards(tmp_path, people=1, photos=3)
-    shown = adapter_data.held_out_examples(alone, config(), BodyEncoder.load(body).config)
+    shown, held_out = adapter_data.held_out_examples(alone, config(), BodyEncoder.load(body).config)
+    assert not held_out, "what is trained on gives no validation figure"
     assert len(shown["key"]) == 1
     assert "people of the training split" in capsys.readouterr().err
     single = tiny_world.shards(tmp_path / "single", people=2, photos=1)

@@ -36,6 +36,7 @@ def test_a_run_leaves_what_the_architecture_says(tmp_path: Path) -> None:
         "checkpoints",
         "config.toml",
         "export",
+        "inputs.json",
         "metrics.jsonl",
         "samples",
         "tensorboard",
