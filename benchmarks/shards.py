@@ -45,8 +45,8 @@ class Scale:
     index_rows: int
 
 
-FULL = Scale(people=30, photos=20, rounds=5, group_batches=20, far_batches=12, index_rows=10_000_000)
-QUICK = Scale(people=8, photos=10, rounds=1, group_batches=4, far_batches=2, index_rows=100_000)
+FULL = Scale(people=30, photos=20, rounds=3, group_batches=20, far_batches=12, index_rows=10_000_000)
+QUICK = Scale(people=8, photos=8, rounds=1, group_batches=4, far_batches=2, index_rows=100_000)
 
 
 def sequential(material: Material, scale: Scale, root: Path) -> None:
@@ -72,7 +72,7 @@ def sequential(material: Material, scale: Scale, root: Path) -> None:
         "bolid pack",
     )
     packed(), plain(False)  # imports, first pages
-    figures = alternate(scale.rounds * 2 + 1, {bare: lambda: plain(False), synced: lambda: plain(True), ours: packed})
+    figures = alternate(4 * scale.rounds - 1, {bare: lambda: plain(False), synced: lambda: plain(True), ours: packed})
     tell("Writing, source files warm", figures, "MB/s")
     print("  (pack also checks each photo's sha256, parses it, hashes the tar, writes index, manifest and card, and")
     print("  syncs each shard before it takes its name)")

@@ -15,8 +15,8 @@ import asyncio
 import contextlib
 import hashlib
 import io
+import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ HELD = 64 * 2**20  # bytes of all photos that wait to be stored
 _PREFIX = ".photo."
 _ROUND = 64  # photos of one round at most
 _WAITING = 256  # photos received but not yet stored, at most
+_NUMBERS = itertools.count()
 T = TypeVar("T")
 _AT_ONCE = 16  # fsyncs: a disk takes many at once better than one after another
 
@@ -107,7 +108,6 @@ class Incoming:
             raise RuntimeError("a photo has no temporary file")
         with storage_errors(self._folder), self._file:
             self._file.flush()
-            os.fchmod(self._file.fileno(), 0o644)
             os.fsync(self._file.fileno())
         return self._hash.hexdigest()
 
@@ -123,9 +123,9 @@ class Incoming:
     def _spill(self) -> None:
         with storage_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(prefix=_PREFIX, suffix=TEMPORARY_SUFFIX, dir=self._folder)
-            self.path = Path(name)
-            self._file = open(descriptor, "wb")  # noqa: SIM115, PTH123
+            # The lock of the workspace keeps other processes away, and what a dead one left is removed at the start.
+            self.path = self._folder / f"{_PREFIX}{os.getpid()}-{next(_NUMBERS)}{TEMPORARY_SUFFIX}"
+            self._file = self.path.open("xb")
             for part in self._parts:
                 self._hash.update(part)
                 self._file.write(part)

@@ -1,5 +1,7 @@
 """Options of `bolid eval`; imports no torch."""
 
+from typing import Literal
+
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from ..config import Config
@@ -8,7 +10,9 @@ from ..config import Config
 class EvalConfig(Config):
     """What is measured on, and how much of it."""
 
-    split: str = Field(default="test", description="split of held-out people; val where this one is empty")
+    split: Literal["val", "test"] = Field(
+        default="test", description="split of held-out people; val where this one is empty"
+    )
     identities: PositiveInt = Field(default=50, description="people at most")
     views: PositiveInt = Field(default=8, description="photos a person at most; retrieval splits them in two halves")
     prompts: tuple[str, ...] = Field(

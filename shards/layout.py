@@ -35,7 +35,7 @@ def plan_shards(photos: pa.Table, config: PackConfig, base: Base) -> list[ShardP
     """Deal photos (sorted by identity) to shards whose numbers follow those of the ground."""
     slugs: list[str] = photos["identity"].to_pylist()
     sizes = estimated_sizes(photos, config)
-    splits = plan.assign_splits(set(slugs), config.split, config.split_key, base.identity_splits)
+    splits = _splits(photos, config, base)
     numbers = plan.assign_numbers(set(slugs), base.identity_numbers)
     rows_of: dict[str, list[int]] = {}
     for row, slug in enumerate(slugs):
@@ -52,6 +52,20 @@ def plan_shards(photos: pa.Table, config: PackConfig, base: Base) -> list[ShardP
             ]
             shards.append(ShardPlan(shard_name(split, base.next_shard(split) + index), split, places))
     return shards
+
+
+def _splits(photos: pa.Table, config: PackConfig, base: Base) -> dict[str, str]:
+    """Deal identities to splits; those whose galleries hold a photo in common go together.
+
+    The same bytes in train and in val would make every held-out figure a lie. Each group is dealt by the name that
+    sorts first, or follows a member that the dataset already holds.
+    """
+    leader = plan.leaders(zip(photos["sha256"].to_pylist(), photos["identity"].to_pylist(), strict=True))
+    known = {
+        leader[slug]: split for slug, split in sorted(base.identity_splits.items(), reverse=True) if slug in leader
+    }
+    dealt = plan.assign_splits(set(leader.values()), config.split, config.split_key, known)
+    return {slug: base.identity_splits.get(slug, dealt[first]) for slug, first in leader.items()}
 
 
 def estimated_sizes(photos: pa.Table, config: PackConfig) -> list[int]:

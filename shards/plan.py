@@ -5,6 +5,7 @@ middle is train. It depends on nothing but the name and the key, so identities t
 dataset would often have an empty split by this rule alone; so, from three identities on, a split that was asked for
 and is empty takes the identity whose u lies nearest to its interval, from a split that keeps at least one other.
 With fewer than three identities all are train. An identity that a dataset already holds stays in its split.
+Identities whose galleries share a photo are dealt as one, so that no photo is in two splits.
 
 **Shards.** Identities stay whole. The number of shards of a split is the smallest with which largest-first,
 emptiest-shard filling keeps every shard of several identities within `shard_size`; so shards are balanced.
@@ -13,7 +14,7 @@ emptiest-shard filling keeps every shard of several identities within `shard_siz
 import hashlib
 import heapq
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from .schema import SPLITS
@@ -26,6 +27,28 @@ def position(identity: str, split_key: str) -> float:
     """Return the keyed hash of an identity's name as a number in [0, 1)."""
     digest = hashlib.blake2b(identity.encode(), key=split_key.encode()[:64], digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
+
+
+def leaders(owners: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Group identities that share a photo, also over third ones; return each identity's group by its first name.
+
+    Args:
+        owners: (sha256, identity) of every photo.
+    """
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    first_owner: dict[str, str] = {}
+    for sha256, identity in owners:
+        parent.setdefault(identity, identity)
+        one, other = root(identity), root(first_owner.setdefault(sha256, identity))
+        parent[max(one, other)] = min(one, other)
+    return {identity: root(identity) for identity in parent}
 
 
 def assign_splits(

@@ -14,6 +14,9 @@ from .cache import BLOCK_BYTES, LIMIT, BlockCache, default_folder
 from .manifest import Manifest
 from .schema import MANIFEST_FILE
 
+_inherited: list[Any] = []
+"""File systems of a parent process, kept: to let go of one, fsspec waits a second for the parent's event loop."""
+
 T_ = TypeVar("T_")
 Span = tuple[str, int, int]
 """File, offset, size in bytes."""
@@ -155,6 +158,7 @@ class RemoteStore:
 
     def _system(self) -> Any:  # noqa: ANN401
         if self._process != os.getpid():  # connections do not survive a fork
+            _inherited.append(self._connected)
             self._connect()
         return self._connected
 

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import io
 import random
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -63,7 +64,7 @@ class Gallery:
 
     @property
     def host_port(self) -> str:
-        return self.url.removeprefix("http://")
+        return self.url.partition("://")[2]
 
     def add(self, slug: str, count: int, seed: int = 0, **options: object) -> Person:
         photos = [photo_bytes(seed * 1000 + n, **options) for n in range(count)]
@@ -157,18 +158,18 @@ class Server:
         self.runners: list[web.AppRunner] = []
         self.listening: list[asyncio.Server] = []
 
-    def start(self, gallery: Gallery) -> Gallery:
-        return asyncio.run_coroutine_threadsafe(self._start(gallery), self.loop).result(10)
+    def start(self, gallery: Gallery, tls: ssl.SSLContext | None = None) -> Gallery:
+        return asyncio.run_coroutine_threadsafe(self._start(gallery, tls), self.loop).result(10)
 
-    async def _start(self, gallery: Gallery) -> Gallery:
+    async def _start(self, gallery: Gallery, tls: ssl.SSLContext | None) -> Gallery:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", gallery.answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         self.runners.append(runner)
-        gallery.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        gallery.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
         return gallery
 
     def speak(self, conversation: Conversation) -> str:

@@ -3,8 +3,10 @@
 import asyncio
 import gzip
 import sqlite3
+import ssl
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -82,6 +84,19 @@ def test_tls_that_is_none_is_not_tried_again_in_the_run(gallery, workspace, opti
     file = tmp_path / "people.txt"
     file.write_text(f"https://{gallery.host_port}/x.jpg")
     assert crawl_urls(workspace, options(), file).failed == {"tls": 1}
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(server, gallery, workspace, options, tmp_path) -> None:
+    """Made for this test: openssl req -x509 -newkey ec -nodes -days 36500 -subj /CN=localhost (and 127.0.0.1)."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(Path(__file__).with_name("self_signed.pem"))
+    pretender = server.start(type(gallery)(), tls)
+    pretender.add("anna_petrova", 1, seed=1)
+    file = tmp_path / "people.txt"
+    file.write_text(f"{pretender.url}/img/anna_petrova/0.jpg")
+    summary = crawl_urls(workspace, options(allow_private=(pretender.host_port,)), file)
+    assert (summary.stored, summary.failed) == (0, {"tls": 1})
+    assert pretender.log == []
 
 
 def test_a_page_that_unpacks_to_too_much_is_refused(gallery, workspace, options, one) -> None:

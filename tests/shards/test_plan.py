@@ -1,6 +1,6 @@
 import hashlib
 
-from bolid.shards.plan import assign_numbers, assign_splits, fill_shards, position
+from bolid.shards.plan import assign_numbers, assign_splits, fill_shards, leaders, position
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,3 +60,24 @@ def test_shards_are_balanced() -> None:
     sizes = {number: 10 + number % 7 for number in range(200)}
     loads = [sum(sizes[one] for one in shard) for shard in fill_shards(sizes, 300)]
     assert max(loads) - min(loads) <= 16
+
+
+def test_identities_that_share_a_photo_form_one_group() -> None:
+    owners = [("p1", "dan"), ("p1", "bob"), ("p2", "bob"), ("p2", "cleo"), ("p3", "ann"), ("p4", "eve"), ("p4", "eve")]
+    assert leaders(owners) == {"dan": "bob", "bob": "bob", "cleo": "bob", "ann": "ann", "eve": "eve"}
+
+
+@given(st.lists(st.tuples(st.sampled_from("pqrstuv"), st.sampled_from("abcdefgh")), max_size=30))
+def test_groups_are_the_connected_components(owners: list[tuple[str, str]]) -> None:
+    """Against a plain flood fill."""
+    groups: dict[str, str] = {}
+    for _, start in sorted(owners, key=lambda owner: owner[1]):
+        reached = {start}
+        while True:
+            photos = {sha256 for sha256, identity in owners if identity in reached}
+            wider = {identity for sha256, identity in owners if sha256 in photos}
+            if wider == reached:
+                break
+            reached = wider
+        groups[start] = min(reached)
+    assert leaders(owners) == groups

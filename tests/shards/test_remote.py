@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -217,3 +218,16 @@ def test_a_dataset_larger_than_the_cache_can_be_read(site: Site, tmp_path: Path)
     with pytest.raises(UsageError, match="like 64G"):
         IdentityDataset(site.url, cache=tmp_path, cache_size="much")
     assert BLOCK_BYTES % 512 == 0
+
+
+def test_a_forked_worker_does_not_wait_for_its_parents_connection(site: Site, tmp_path: Path) -> None:
+    store = open_store(site.url, tmp_path)
+    assert store.exists("manifest.json")
+    system = store._connected
+    gone = []
+    weakref.finalize(system, gone.append, True)
+    store._process = -1  # as after a fork
+    assert store.exists("manifest.json")
+    assert store._connected is not system
+    del system
+    assert not gone
