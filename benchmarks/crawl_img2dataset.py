@@ -1,14 +1,15 @@
 """img2dataset on a list of addresses; runs in an environment of its own.
 
-python crawl_img2dataset.py LIST.txt FOLDER PROCESSES THREADS MIN_SIZE checked|unchecked
+python crawl_img2dataset.py LIST.txt FOLDER PROCESSES THREADS MIN_SIZE MODE
 
-checked decodes every photo, as bolid's probe and end checks do in their way; unchecked is its fastest mode, which
-writes whatever came. Neither encodes anew.
+"as it comes": no resize, every photo is decoded and encoded anew. "checked": decoded, and its bytes kept. "unchecked":
+whatever came is written and nothing is looked at; no size is known then.
 """
 
 import os
 import sys
 import warnings
+from pathlib import Path
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would look for a newer version on the internet
 warnings.simplefilter("ignore")
@@ -19,8 +20,7 @@ def main() -> None:
     import img2dataset
 
     file, folder, processes, threads, min_size, mode = sys.argv[1:]
-    with open(file) as lines:
-        count = sum(1 for _ in lines)
+    count = len(Path(file).read_text().split())
     img2dataset.download(
         url_list=file,
         input_format="txt",
@@ -29,7 +29,7 @@ def main() -> None:
         processes_count=int(processes),
         thread_count=int(threads),
         resize_mode="no",
-        skip_reencode=True,
+        skip_reencode=mode != "as it comes",
         disable_all_reencoding=mode == "unchecked",
         min_image_size=int(min_size),
         compute_hash="sha256",

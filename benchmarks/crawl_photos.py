@@ -1,4 +1,4 @@
-"""Photo-like JPEGs made by code: soft shapes and fine grain, so that their bytes and their headers are those of photos."""
+"""Photo-like JPEGs made by code: soft shapes and fine grain, so that they weigh what photos weigh."""
 
 import io
 import struct

@@ -41,12 +41,15 @@ class Gallery:
         self.bad = list(bases(NARROW, 2)) if self.narrow else []
 
     def is_narrow(self, number: int) -> bool:
+        """Say whether a photo is too small."""
         return bool(self.narrow) and number % round(1 / self.narrow) == 0
 
     def photo(self, number: int) -> tuple[bytes, bytes]:
+        """Return head and rest of a photo."""
         return numbered((self.bad if self.is_narrow(number) else self.good)[number % BASES], number)
 
     def stats(self) -> dict[str, object]:
+        """Return the counts."""
         return {
             "first": self.first,
             "acked": self.acked,
@@ -98,15 +101,18 @@ class Connection(asyncio.Protocol):
         self.gallery, self.pending = gallery, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count a connection."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.gallery.connections += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Ask the kernel what the client acknowledged."""
         info = self.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
         self.gallery.acked += _ACKED.unpack_from(info, _ACKED_AT)[0]
 
     def data_received(self, data: bytes) -> None:
+        """Answer every request that is complete."""
         self.pending += data
         while b"\r\n\r\n" in self.pending:
             head, self.pending = self.pending.split(b"\r\n\r\n", 1)

@@ -1,7 +1,12 @@
 """Files are read into memory that is used again: fresh pages for every photo cost more than copying its bytes."""
 
+import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
 
 GRAIN = 2**18
 """Sizes of buffers are multiples of this many bytes, so that a buffer fits the next photo too."""
@@ -40,25 +45,37 @@ class Buffers:
         return memoryview(buffer)[:size]
 
 
-class ViewFile:
-    """A file over memory that is not copied, with what Pillow asks of a file."""
+class ViewFile(io.RawIOBase):
+    """A file over memory that is not copied (`io.BytesIO` copies what is not bytes)."""
 
-    def __init__(self, view: memoryview | bytes) -> None:
+    def __init__(self, view: memoryview) -> None:
         self._view, self._place = view, 0
 
-    def read(self, size: int = -1) -> bytes:
-        """Return the next `size` bytes, all when negative, fewer at the end."""
-        end = len(self._view) if size < 0 else min(self._place + size, len(self._view))
-        data = bytes(self._view[self._place : end])
-        self._place = max(self._place, end)
-        return data
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say that there is a place to go to."""
+        return True
+
+    def readinto(self, target: "Buffer") -> int:
+        """Fill `target` with the next bytes and return their number, 0 at the end."""
+        wanted = memoryview(target)
+        found = self._view[self._place : self._place + len(wanted)]
+        wanted[: len(found)] = found
+        self._place += len(found)
+        return len(found)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place and return it."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: len(self._view)}[whence]
+        if start + offset < 0:
+            raise ValueError(f"there is no place {start + offset}")
         self._place = start + offset
         return self._place
 
-    def tell(self) -> int:
-        """Return the place."""
-        return self._place
+
+def opened(view: memoryview) -> io.BufferedReader:
+    """Return memory as a file."""
+    return io.BufferedReader(ViewFile(view))

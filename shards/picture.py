@@ -3,13 +3,12 @@
 import io
 import math
 from dataclasses import dataclass
-from typing import IO, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
 
-from .buffers import ViewFile
+from .buffers import opened
 from .geometry import Window
 from .options import PackConfig
 
@@ -36,7 +35,7 @@ def for_shard(data: memoryview, extension: str, config: PackConfig) -> Stored:
     Raises:
         OSError: the bytes are no picture.
     """
-    with Image.open(cast("IO[bytes]", ViewFile(data))) as picture:
+    with Image.open(opened(data)) as picture:
         original = oriented_size(picture)
         fits = config.max_side is None or max(original) <= config.max_side
         if fits and (picture.format == "JPEG" or config.keep_format):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bolid.errors import DataError
-from bolid.shards import PackConfig, PackSummary, pack, read_index, stream
+from bolid.shards import IdentityDataset, PackConfig, PackSummary, pack, read_index, stream, verify
 from bolid.shards.schema import META_FIELDS
 
 from .conftest import Curation, encoded, pattern
@@ -119,3 +119,14 @@ def test_tars_of_img2dataset_can_be_streamed(tmp_path: Path) -> None:
 def test_stream_names_a_folder_without_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no finished dataset"):
         stream(tmp_path)
+
+
+def test_a_dataset_of_kept_formats_is_read_by_us(curation: Curation) -> None:
+    curation.add_people(people=1, photos=2)
+    for name in ("PNG", "WEBP", "GIF", "AVIF"):
+        curation.add("person_000", encoded(pattern(5, (48, 64)), name), name.lower())
+    out = pack(curation.write(), PackConfig(keep_format=True)).out
+    assert sorted(read_index(out)["image_suffix"].to_pylist()) == ["avif", "gif", "jpg", "jpg", "png", "webp"]
+    assert verify(out) == []
+    people = IdentityDataset(out, refs=1, size=32)
+    assert {tuple(people[row]["target"].shape) for row in range(len(people))} == {(3, 32, 32)}
