@@ -59,7 +59,8 @@ def status(found: "Status") -> None:
 
 
 def _source_rows(source: "SourceStatus") -> list[tuple[str, object]]:
-    rows: list[tuple[str, object]] = [("stored", source.photos.get("done", 0)), ("MB stored", _megabytes(source.bytes))]
+    rows: list[tuple[str, object]] = [("stored", source.files), ("MB stored", _megabytes(source.bytes))]
+    rows += [("same bytes as a stored one", source.photos.get("done", 0) - source.files)]
     rows += [(f"rejected: {why}", n) for why, n in source.rejected.items()]
     rows += [(f"failed: {why}", n) for why, n in source.failed.items()]
     open_ = {state: source.photos.get(state, 0) for state in ("pending", "in_flight", "storing")}

@@ -239,7 +239,7 @@ def under_fire(scale: Scale, peers: Path, work: Path) -> dict[str, object]:
         command[command.index("--rate") + 1] = "120"
         chance, again, kills = random.Random(time.time_ns()), 0, 0
         while kills < scale.kills:
-            again += _one_life(server, command, shot, chance.uniform(0.02, 0.6))
+            again += _one_life(server, command, shot, chance.uniform(0.02, 0.8))
             kills += 1
         server.reset()
         before = _names(shot)

@@ -54,16 +54,23 @@ def sequential(material: Material, scale: Scale, root: Path) -> None:
     members = _members(material)
     out, tar = root / "packed", root / "plain.tar"
 
-    def plain(sync: bool) -> float:
-        taken = seconds(lambda: _plain_tar(members, tar, sync))
-        tar.unlink()
+    def rate(name: str, work: Callable[[], object]) -> float:
+        used = time.process_time()
+        taken = seconds(work)
+        cpu.setdefault(name, []).append((time.process_time() - used) / size * 1e9)
         return size / taken / 1e6
+
+    def plain(name: str, sync: bool) -> float:
+        found = rate(name, lambda: _plain_tar(members, tar, sync))
+        tar.unlink()
+        return found
 
     def packed() -> float:
-        taken = seconds(lambda: pack(material.workspace, config, out))
+        found = rate(ours, lambda: pack(material.workspace, config, out))
         shutil.rmtree(out)
-        return size / taken / 1e6
+        return found
 
+    cpu: dict[str, list[float]] = {}
     config = PackConfig(split=(1, 0, 0))
     size = sum(path.stat().st_size for path in material.shards.glob("*.tar"))
     bare, synced, ours = (
@@ -71,11 +78,14 @@ def sequential(material: Material, scale: Scale, root: Path) -> None:
         "tarfile, synced once at the end",
         "bolid pack",
     )
-    packed(), plain(False)  # imports, first pages
-    figures = alternate(4 * scale.rounds - 1, {bare: lambda: plain(False), synced: lambda: plain(True), ours: packed})
+    packed(), plain(bare, False)  # imports, first pages
+    figures = alternate(
+        4 * scale.rounds - 1, {bare: lambda: plain(bare, False), synced: lambda: plain(synced, True), ours: packed}
+    )
     tell("Writing, source files warm", figures, "MB/s")
     print("  (pack also checks each photo's sha256, parses it, hashes the tar, writes index, manifest and card, and")
     print("  syncs each shard before it takes its name)")
+    tell("CPU time of it", cpu, "s/GB")
     verdict("pack / tarfile synced", ratios(figures, ours, synced), 0.8)
     verdict("pack / tarfile not synced", ratios(figures, ours, bare), 0.8)
 
@@ -189,6 +199,16 @@ def far(material: Material, scale: Scale, root: Path, delay_ms: float = 20) -> N
                 loaders.folders(address, files, PEOPLE, scale.photos, REFERENCES, together), limit
             )
 
+        def ours_bytes(empty: bool) -> float:
+            if empty:
+                shutil.rmtree(cache, ignore_errors=True)
+            address = f"{url}/{material.shards.relative_to(root)}"
+            return loaders.group_bytes(address, PEOPLE, REFERENCES, cache, limit)
+
+        def single_bytes() -> float:
+            address = f"{url}/{material.folders.relative_to(root)}"
+            return loaders.folder_bytes(address, files, PEOPLE, scale.photos, REFERENCES, limit)
+
         first, later = "bolid, empty cache", "bolid, cache filled"
         alone, together = "single files, one request a photo", "single files, a batch's requests together"
         runs = {
@@ -199,10 +219,16 @@ def far(material: Material, scale: Scale, root: Path, delay_ms: float = 20) -> N
         }
         ours(True)
         figures = alternate(scale.rounds, runs)
+        bare = alternate(
+            scale.rounds, {first: lambda: ours_bytes(True), later: lambda: ours_bytes(False), alone: single_bytes}
+        )
     tell(f"The same from a loopback store, {delay_ms:g} ms late, first {limit} batches", figures, "batches/s")
     verdict("bolid, empty cache / single files", ratios(figures, first, alone), 3.0)
     verdict("bolid, cache filled / single files", ratios(figures, later, alone), 3.0)
     verdict("bolid, empty cache / single files together", ratios(figures, first, together), 1.0)
+    tell("Bytes only, nothing decoded, one process", bare, "batches/s")
+    verdict("bolid, empty cache / single files", ratios(bare, first, alone), 3.0)
+    verdict("bolid, cache filled / single files", ratios(bare, later, alone), 3.0)
 
 
 @contextlib.contextmanager

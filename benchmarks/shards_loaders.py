@@ -15,6 +15,8 @@ import webdataset
 from bolid.shards import IdentityBatchSampler, IdentityDataset, collate
 from bolid.shards.geometry import picture_window
 from bolid.shards.picture import decode
+from bolid.shards.reader import SampleReader
+from bolid.shards.store import open_store
 from PIL import Image, ImageOps
 from shards_material import PHOTO_SIZE, SIDE
 from torch.utils.data import DataLoader, Dataset
@@ -109,13 +111,15 @@ class Folders(Dataset):
     def __len__(self) -> int:
         return len(self._files)
 
-    def _chosen(self, number: int) -> list[Path]:
+    def chosen(self, number: int) -> list[Path]:
+        """Return the files of a target and its references."""
         target = self._files[number]
         others = [file for file in self._people[target.parent.name] if file != target]
         random = np.random.default_rng(number)
         return [target, *(others[i] for i in random.permutation(len(others))[: self._references])]
 
-    def _read(self, files: Sequence[Path]) -> list[bytes]:
+    def read(self, files: Sequence[Path]) -> list[bytes]:
+        """Return the content of files."""
         if "://" not in self._root:
             return [Path(self._root, file).read_bytes() for file in files]
         if self._system is None:
@@ -127,13 +131,13 @@ class Folders(Dataset):
         return [self._system.cat_file(url) for url in urls]
 
     def __getitem__(self, number: int) -> torch.Tensor:
-        return torch.stack([self._decode(data) for data in self._read(self._chosen(number))])
+        return torch.stack([self._decode(data) for data in self.read(self.chosen(number))])
 
     def __getitems__(self, numbers: Sequence[int]) -> list[torch.Tensor]:
         if not self._together:
             return [self[number] for number in numbers]
-        chosen = [self._chosen(number) for number in numbers]
-        data = iter(self._read([file for files in chosen for file in files]))
+        chosen = [self.chosen(number) for number in numbers]
+        data = iter(self.read([file for files in chosen for file in files]))
         return [torch.stack([self._decode(next(data)) for _ in files]) for files in chosen]
 
 
@@ -184,6 +188,35 @@ def group_seconds(loader: DataLoader, limit: int) -> float:
     """Return batches a second over the first `limit` batches, the wait for the first one included."""
     begun, count = time.perf_counter(), 0
     for _ in loader:
+        count += 1
+        if count == limit:
+            break
+    return count / (time.perf_counter() - begun)
+
+
+def group_bytes(shards: str, people: int, references: int, cache: Path, limit: int) -> float:
+    """Return batches a second of bolid's reading alone: bytes fetched and checked, nothing decoded, one process."""
+    items = IdentityDataset(shards, refs=references, size=SIDE, cache=cache)
+    reader = SampleReader(open_store(shards, cache), items.index, check=1.0)
+    begun, count = time.perf_counter(), 0
+    for draws in IdentityBatchSampler(items.index, people):
+        rows = [row for draw in draws for row in (draw.target, *items.references(draw).tolist())]
+        reader.prefetch(rows)
+        for row in rows:
+            reader.parts(row)
+        count += 1
+        if count == limit:
+            break
+    return count / (time.perf_counter() - begun)
+
+
+def folder_bytes(root: str, files: Sequence[Path], people: int, photos: int, references: int, limit: int) -> float:
+    """Return batches a second of reading single files alone, one request after the other, one process."""
+    items = Folders(root, files, references)
+    begun, count = time.perf_counter(), 0
+    for numbers in Spread(len(files), photos, people):
+        for number in numbers:
+            items.read(items.chosen(number))
         count += 1
         if count == limit:
             break

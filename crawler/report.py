@@ -73,7 +73,7 @@ def speed(first: Sample, last: Sample, left: int, saved: int) -> Speed:
     """
     span = max(last.at - first.at, 1e-9)
     photos = (last.photos - first.photos) / span
-    end = left / photos if photos > 0 else None
+    end = left / photos if photos > 0 and left > 0 else None
     return Speed(photos, (last.bytes - first.bytes) / span / 1e6, saved / 1e6, end)
 
 

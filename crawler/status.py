@@ -16,10 +16,10 @@ RATE_S = 60.0  # span over which the rate is taken
 class SourceStatus:
     """One crawled source: a site definition on a host, or a list of addresses.
 
-    `photos` and `pages` count by state, `rejected` and `failed` photos by reason. `bytes` are those of the stored
-    photos, `bytes_saved` those that were never asked for because the size was known first; `photos_per_s` is the rate
-    of the last minute. `next_run` counts what running the same command again would ask for, `retry_failed` what
-    `--retry-failed` would add.
+    `photos` and `pages` count by state, `rejected` and `failed` photos by reason. `files` are the different photos
+    stored and `bytes` theirs; `bytes_received` came of photos stored or rejected, `bytes_saved` were never asked
+    for because the size was known first; `photos_per_s` is the rate of the last minute. `next_run` counts what
+    running the same command again would ask for, `retry_failed` what `--retry-failed` would add.
     """
 
     source: str
@@ -27,6 +27,7 @@ class SourceStatus:
     rejected: Counts
     failed: Counts
     pages: Counts
+    files: int
     bytes: int
     bytes_received: int
     bytes_saved: int
@@ -91,14 +92,19 @@ def _source(database: sqlite3.Connection, source: str) -> SourceStatus:
     by_reason = "SELECT reason, count(*) FROM photos WHERE source = ? AND state = ? GROUP BY reason"
     rejected = _counts(database, by_reason, source, "rejected")
     sums = database.execute(
-        "SELECT coalesce(sum(CASE WHEN state = 'done' THEN bytes END), 0), sum(received), sum(saved),"
-        " count(CASE WHEN fetched_at > ? THEN 1 END) FROM photos WHERE source = ?",
+        "SELECT sum(received), sum(saved), count(CASE WHEN fetched_at > ? THEN 1 END) FROM photos WHERE source = ?",
         (time.time() - RATE_S, source),
+    ).fetchone()
+    stored = database.execute(
+        "SELECT count(*), sum(bytes) FROM"
+        " (SELECT DISTINCT sha256, bytes FROM photos WHERE source = ? AND state = 'done')",
+        (source,),
     ).fetchone()
     waiting = sum(table.get(state, 0) for table in (photos, pages) for state in ("pending", "in_flight", "failed"))
     return SourceStatus(
-        source, photos, rejected, _counts(database, by_reason, source, "failed"), pages, int(sums[0]),
-        int(sums[1] or 0), int(sums[2] or 0), int(sums[3]) / RATE_S, waiting + photos.get("storing", 0),
+        source, photos, rejected, _counts(database, by_reason, source, "failed"), pages,
+        int(stored[0]), int(stored[1] or 0), int(sums[0] or 0), int(sums[1] or 0), int(sums[2]) / RATE_S,
+        waiting + photos.get("storing", 0),
         sum(number for reason, number in rejected.items() if reason not in DECIDED_HERE),
     )  # fmt: skip
 

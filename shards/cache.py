@@ -21,6 +21,8 @@ BLOCK_BYTES = 4 * 2**20
 LIMIT = 64 * 2**30
 KEPT = 0.9
 """Part of the limit that an eviction leaves."""
+LOCKS = 1024
+"""Lock files of a cache."""
 ABANDONED_S = 600.0
 """Age in seconds from which a temporary file belongs to nobody."""
 
@@ -78,6 +80,23 @@ class BlockCache:
             with tempfile.NamedTemporaryFile(dir=path.parent, suffix=atomic.TEMPORARY_SUFFIX, delete=False) as file:
                 file.write(hashlib.sha256(data).digest() + data)
             Path(file.name).replace(path)
+
+    @contextlib.contextmanager
+    def filling(self, shard: str, number: int) -> Iterator[None]:
+        """Hold the right to fetch a block, so that processes that share the cache do not fetch it twice.
+
+        Few lock files serve all blocks: two blocks that share one are fetched one after the other, which is rare.
+        """
+        folder = self._folder / "locks"
+        with atomic.storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            name = f"{(int(shard[:8], 16) + number) % LOCKS:04d}"
+            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def size(self) -> int:
         """Return the bytes of all files of the cache."""

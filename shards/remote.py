@@ -126,13 +126,17 @@ class RemoteStore:
         return number * BLOCK_BYTES >= length or self._cache.get(digest, number, 0, 1) is not None
 
     def _block(self, file: str, number: int) -> bytes:
-        """Fetch a block and keep it."""
+        """Return a block: fetched and kept, unless another process was faster."""
         digest, length = self._shard(file)
         begin, end = number * BLOCK_BYTES, min((number + 1) * BLOCK_BYTES, length)
-        data = self._fetch(file, begin, end)
-        if len(data) != end - begin:
-            raise OSError(f"{self._path(file)} gave {len(data)} bytes instead of {end - begin} from {begin} on")
-        self._cache.put(digest, number, data)
+        with self._cache.filling(digest, number):
+            kept = self._cache.get(digest, number, 0, end - begin)
+            if kept is not None:
+                return kept
+            data = self._fetch(file, begin, end)
+            if len(data) != end - begin:
+                raise OSError(f"{self._path(file)} gave {len(data)} bytes instead of {end - begin} from {begin} on")
+            self._cache.put(digest, number, data)
         return data
 
     def _fetch(self, file: str, start: int | None, end: int | None) -> bytes:

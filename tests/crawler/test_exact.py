@@ -140,6 +140,24 @@ def test_ctrl_c_leaves_a_frontier_that_goes_on(gallery, workspace, options) -> N
     assert not gallery.photos_asked.keys() & {expected[name] for name in before}
 
 
+def test_ctrl_c_is_exit_code_130(gallery, workspace) -> None:
+    fill(gallery)
+    command = [sys.executable, "-m", "bolid.cli", "crawl", gallery.url, "--allow-private", gallery.host_port,
+               "--min-photos", "1", "--min-res", "100", "--rate", "20", "-w", str(workspace.root)]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/")
+
+    async def interrupting(request):
+        if request.path.startswith("/img/"):
+            gallery.before = None
+            process.send_signal(signal.SIGINT)
+
+    gallery.before = interrupting
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert workspace.images_table.exists()
+
+
 def test_two_crawls_on_one_workspace(gallery, workspace, options) -> None:
     gallery.add("anna_petrova", 2, seed=1)
     workspace.root.mkdir(parents=True)

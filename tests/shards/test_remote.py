@@ -4,6 +4,7 @@ import hashlib
 import threading
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from bolid.errors import DataError, UsageError
-from bolid.shards import IdentityBatchSampler, IdentityDataset, PackSummary, collate, read_index, verify
+from bolid.shards import IdentityBatchSampler, IdentityDataset, PackSummary, collate, read_index, read_manifest, verify
 from bolid.shards.cache import BLOCK_BYTES, BlockCache
-from bolid.shards.store import open_store
+from bolid.shards.store import Store, open_store
 from torch.utils.data import DataLoader
 
 DIGEST = hashlib.sha256(b"shard").hexdigest()
@@ -231,3 +232,17 @@ def test_a_forked_worker_does_not_wait_for_its_parents_connection(site: Site, tm
     assert store._connected is not system
     del system
     assert not gone
+
+
+def test_readers_that_share_a_cache_fetch_a_block_once(site: Site, tmp_path: Path) -> None:
+    shard = min(read_manifest(site.url).shards)
+    stores = [open_store(site.url, tmp_path) for _ in range(6)]
+    begin = threading.Barrier(len(stores))
+
+    def read(store: Store) -> bytes:
+        begin.wait()
+        return store.read_range(shard, 600, 100)
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        assert len(set(pool.map(read, stores))) == 1
+    assert len([request for request in site.requests if shard in request]) == 1
