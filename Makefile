@@ -15,12 +15,18 @@ STAMP  := $(VENV)/.installed
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# What ultralytics asks for, less torchvision: a build of it for torch without CUDA is not on every index, and one that
+# does not fit breaks diffusers too. models/pose.py does without it. With a GPU: pip install -e '.[pose]'.
+POSE_NEEDS := matplotlib nvidia-ml-py opencv-python polars psutil pyyaml requests ultralytics-platform ultralytics-thop
+
 # Torch first: what the extras ask for is then already there.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("bolid needs Python 3.11 or newer, not %d.%d; try: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(PIP) "$(TORCH)"
+	$(PIP) -e '.[train,face,dev]' $(POSE_NEEDS)
+	$(PIP) --no-deps ultralytics
 	@touch $@
 
 demo: $(STAMP)
