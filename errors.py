@@ -11,6 +11,7 @@
     │   └── AccountingError    9  in = kept + rejected + failed does not hold
     ├── MissingExtraError     10  an optional dependency is not installed
     ├── ModelError            11  weights are missing or do not fit
+    │   └── FetchError        13  a network could not be fetched, or what came is not what it should be
     └── TrainingError         12  a training run cannot start, continue or stay finite
 
 A bug exits with 1 and a traceback; Ctrl-C exits with 130. The message of every error names the thing, the cause
@@ -92,6 +93,12 @@ class ModelError(BolidError):
     """Weights are missing or do not fit the network."""
 
     exit_code = 11
+
+
+class FetchError(ModelError):
+    """A network could not be fetched, or what came is not what it should be."""
+
+    exit_code = 13
 
 
 class TrainingError(BolidError):

@@ -1,4 +1,4 @@
-"""The base: an SDXL pipeline from a folder, from the local hub cache, or tiny with random weights from a seed.
+"""The base: an SDXL pipeline from a folder, a network of the registry, the hub's cache, or tiny with random weights.
 
 Nothing is ever downloaded here; a missing base says which command fetches it.
 """
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MissingExtraError, ModelError
+from . import registry
 
 try:
     from transformers.utils import logging as transformers_logging
@@ -38,7 +39,7 @@ TIME_ID_WIDTH = 8
 
 
 def load_base(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> StableDiffusionXLPipeline:
-    """Load the pipeline `name`: `random-tiny`, a folder written by `save_pretrained`, or a hub name in the local cache.
+    """Load the pipeline `name`: `random-tiny`, a name of the registry, a folder of `save_pretrained` or a hub name.
 
     Args:
         name: what to load.
@@ -106,17 +107,21 @@ def time_ids(original_size_B2: Tensor, crop_top_left_B2: Tensor, target_size: tu
 
 
 def _stored(name: str, dtype: torch.dtype) -> StableDiffusionXLPipeline:
-    folder = Path(name)
+    known, variant, where = registry.find(name), None, name
+    if known is not None and ("/" not in name or registry.absence(known) is None):
+        where, variant = str(registry.local(name)), known.hints.get("variant")
+    folder = Path(where)
     if folder.exists() and not (folder / "model_index.json").exists():
         raise ModelError(f"{name} is no diffusers pipeline (no model_index.json); give a folder of save_pretrained")
     disable_progress_bar()
     try:
-        return StableDiffusionXLPipeline.from_pretrained(name, local_files_only=True, dtype=dtype)
+        return StableDiffusionXLPipeline.from_pretrained(where, local_files_only=True, dtype=dtype, variant=variant)
     except (OSError, ValueError) as error:
         if folder.exists():
             raise ModelError(f"{name} cannot be loaded: {error}") from error
+        fetch = f"hf download {name}" if known is None else f"bolid models pull {known.name}"
         raise ModelError(
-            f"the base model {name} is not on this machine; run: hf download {name}   "
+            f"the base model {name} is not on this machine; run: {fetch}   "
             f"(or use --base {RANDOM_TINY}, random weights, to try the road)"
         ) from error
 

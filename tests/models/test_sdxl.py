@@ -1,11 +1,13 @@
 """The base pipeline: random and tiny, from a folder, or missing."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from bolid.errors import ModelError
-from bolid.models.sdxl import load_base
+from bolid.models import registry
+from bolid.models.sdxl import SDXL, load_base
 
 CAPTION = "a person in a red coat and blue trousers, standing, seen from the left, on a street in front of a house, "
 
@@ -54,3 +56,27 @@ def test_a_missing_base_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.M
         load_base("nobody/no-such-model")
     with pytest.raises(ModelError, match=r"no model_index\.json"):
         load_base(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["sdxl-base-1.0", SDXL])
+def test_a_missing_base_that_the_registry_knows_says_to_pull_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOLID_MODELS", str(tmp_path))
+    with pytest.raises(ModelError, match=r"run: bolid models pull sdxl-base-1\.0"):
+        load_base(name)
+
+
+def test_a_pulled_base_is_loaded_with_its_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "find", lambda name: Pulled)
+    monkeypatch.setattr(registry, "absence", lambda network: None)
+    monkeypatch.setattr(registry, "local", lambda name: tmp_path)
+    load_base("random-tiny").save_pretrained(tmp_path, variant="fp16")
+    assert load_base("sdxl-base-1.0").unet.config["cross_attention_dim"] == 64
+
+
+class Pulled:
+    """What `load_base` reads of a registry entry."""
+
+    name = "sdxl-base-1.0"
+    hints: ClassVar = {"variant": "fp16"}
