@@ -76,11 +76,13 @@ def storage_errors(path: Path) -> Iterator[None]:
         advice = {
             errno.ENOSPC: "the disk is full; free some space and run the same command again",
             errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
-            errno.EROFS: "the file system is read-only; choose another workspace with -w DIR",
+            errno.EROFS: "the file system is read-only; choose another folder",
             errno.EACCES: "permission denied; choose another folder or change its owner",
             errno.EPERM: "permission denied; choose another folder or change its owner",
             errno.ENOTDIR: "a part of the path is a file, not a folder; choose another path",
             errno.EEXIST: "a file is where a folder must be; choose another path",
+            errno.ENOENT: "no folder can be made there; choose another path",
+            errno.ENAMETOOLONG: "the path is too long; choose a shorter one",
         }.get(error.errno or 0)
         if advice is None:
             raise

@@ -3,6 +3,7 @@
 import functools
 import ipaddress
 import re
+import socket
 from urllib.parse import urljoin
 
 from yarl import URL
@@ -11,6 +12,8 @@ from ..errors import ConfigError
 
 MAX_LENGTH = 4096
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# The only part of IPv6 that is handed out for the public internet (IANA, IPv6 Address Space).
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 # Not public although some Python versions call them global; the last one is Azure's metadata service.
 _CLOSED = tuple(
     ipaddress.ip_network(text)
@@ -75,25 +78,32 @@ def is_public(text: str) -> bool:
         hidden = _embedded(ip)
         if hidden is not None:
             return is_public(str(hidden))
-        return ip.is_global and not ip.is_multicast
+        return ip in _GLOBAL_UNICAST and ip.is_global
     return ip.is_global and not ip.is_multicast and not any(ip in network for network in _CLOSED)
 
 
 @functools.lru_cache(4096)
-def literal(host: str) -> bool:
-    """Say whether a host is written as an IP address."""
+def literal(host: str) -> str | None:
+    """Return the IP address that a host is written as; None where it is a name.
+
+    Systems read more spellings than the usual one and never ask a resolver for them: 127.1, 2130706433, 0x7f000001.
+    """
     try:
-        ipaddress.ip_address(host)
+        return str(ipaddress.ip_address(host))
     except ValueError:
-        return False
-    return True
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host.rstrip(".")))
+    except (OSError, ValueError):
+        return None
 
 
 def is_loopback(url: str) -> bool:
     """Say whether an address points at this machine by its spelling: no name is resolved."""
     host = (URL(url).host or "").rstrip(".").lower()
-    if literal(host):
-        ip = ipaddress.ip_address(host)
+    written = literal(host)
+    if written is not None:
+        ip = ipaddress.ip_address(written)
         hidden = _embedded(ip) if isinstance(ip, ipaddress.IPv6Address) else None
         return (hidden or ip).is_loopback
     return host == "localhost" or host.endswith(".localhost")

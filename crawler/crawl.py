@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ..atomic import locked
 from ..config import Config
-from ..errors import LayoutError, PolicyError, SiteError
+from ..errors import DataError, LayoutError, PolicyError, SiteError
 from ..workspace import Workspace
 from . import restart
 from .account import CrawlSummary, summarise
@@ -20,7 +20,7 @@ from .definition import load_definition
 from .fetch import Fetcher, Limits, user_agent
 from .frontier import Frontier
 from .hosts import Hosts
-from .outcome import LAYOUT, MAX_PHOTOS, PRIVATE, ROBOTS, TOO_FEW
+from .outcome import LAYOUT, MAX_PHOTOS, NO_CONTACT, PRIVATE, ROBOTS, TOO_FEW
 from .page_work import PageWork
 from .photo_work import PhotoWork
 from .receive import PhotoLimits, Receiver, Tally
@@ -31,7 +31,7 @@ from .site import Site
 from .store import Store, remove_leftovers
 from .suppress import read_suppression
 from .table import write_images_table
-from .url_list import Listed, list_digest, read_list
+from .url_list import list_digest, read_list
 from .work import Patience, Work, layout_message
 
 
@@ -105,7 +105,7 @@ def crawl_urls(
         identity_col: column of the identities; None: all belong to one, called like the file.
 
     Raises:
-        ConfigError, DataError: the list cannot be read.
+        ConfigError, DataError: the list cannot be read or is empty.
         PolicyError: the list has live addresses and no contact is given.
         WorkspaceError: another crawl runs in the workspace, or it cannot be written.
     """
@@ -117,9 +117,11 @@ def crawl_urls(
         if not frontier.knows_list(digest):
             first = 0
             for lines in read_list(file, url_col, identity_col):
-                _require_contact(lines, options.contact)
+                _require_contact((canonical("", line.url) for line in lines), options.contact)
                 frontier.add_listed(lines, first)
                 first += len(lines)
+            if not first:
+                raise DataError(f"{file} holds no address; check the file and --url-col {url_col}")
             frontier.list_added(digest)
         return _run(workspace, options, frontier, allowed, None)
 
@@ -147,12 +149,11 @@ def require_permission(start: str, contact: str | None, allowed: frozenset[str])
         )
 
 
-def _require_contact(lines: Sequence[Listed], contact: str | None) -> None:
-    for line in lines if contact is None else ():
-        url = canonical("", line.url)
+def _require_contact(urls: Iterable[str | None], contact: str | None) -> None:
+    for url in urls if contact is None else ():
         if url is not None and not is_loopback(url):
             raise PolicyError(
-                f"the list holds live addresses ({url}), whose operators must be able to reach you; "
+                f"there are live addresses to be asked ({url}), whose operators must be able to reach you; "
                 "add --contact with an e-mail address or a URL"
             )
 
@@ -185,13 +186,14 @@ async def _crawl(
 ) -> None:  # fmt: skip
     store = Store(workspace, frontier)
     _take_up(workspace, options, frontier, store)
+    _require_contact(frontier.pending_hosts(), options.contact)
     if site is not None:
         frontier.add_start(site.start, site.kind, site.slug(site.kind, site.start))
     hosts = Hosts(frontier, options.rate, options.patience_s, options.backoff_s)
     limits = Limits(options.idle_timeout_s, options.total_timeout_s)
     reporter = asyncio.create_task(report(frontier, tally))
     try:
-        async with store, Fetcher(hosts, user_agent(options.contact), allowed, limits) as fetcher:
+        async with store, Fetcher(hosts, options.contact, allowed, limits) as fetcher:
             hosts.fetcher = fetcher
             await _schedule(options, frontier, hosts, fetcher, store, site, tally).run(frontier.pending_hosts())
     except BaseExceptionGroup as group:
@@ -212,7 +214,7 @@ def _schedule(
     schedule = Schedule(options.patience_s)
     limits = PhotoLimits(options.min_res, options.max_bytes)
     receiver = Receiver(fetcher, store, limits, tally)
-    photos = PhotoWork(frontier, fetcher, receiver, hosts, store, tally, site, schedule.wake)
+    photos = PhotoWork(frontier, fetcher, receiver, limits, hosts, store, tally, site, schedule.wake)
     pages = (PageWork(site, frontier, fetcher, options.bounds, schedule.wake), site) if site else None
     patience = Patience(options.tries, options.backoff_s, options.concurrency)
     work = Work(frontier, hosts, photos, pages, options.identities, patience, tally, schedule.wake_all)
@@ -242,7 +244,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def _require_start(site: Site, frontier: Frontier) -> None:
     """Turn a start page that could not be read into an error of the command."""
     state, reason, detail, due = frontier.start_outcome(site.start)
-    if state == "rejected" and reason in (ROBOTS, PRIVATE):
+    if state == "rejected" and reason in (ROBOTS, PRIVATE, NO_CONTACT):
         raise PolicyError(f"{site.start}: {detail}")
     if state == "rejected" and reason not in (TOO_FEW, MAX_PHOTOS):
         raise SiteError(f"the start page {site.start} was refused: {reason} {detail}; check the address")

@@ -20,6 +20,8 @@ from .site import Site
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 # What browsers read these names as (WHATWG Encoding, the table of labels).
 _MEANT = {"iso8859-1": "cp1252", "ascii": "cp1252", "iso8859-9": "cp1254"}
+# They fail on what is no text of theirs whatever errors are asked for, or give halves of characters.
+_NOT_OF_PAGES = frozenset({"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7"})
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ def _codec(name: str | None) -> str | None:
         found = codecs.lookup((name or "").strip().strip("\"'"))
     except (LookupError, ValueError):
         return None
-    # "hex" and "zip" are codecs of Python too, but not encodings of text.
-    if not getattr(found, "_is_text_encoding", True):
+    # "hex" and "zip" are codecs of Python too, but not encodings of text; others are none of pages.
+    if not getattr(found, "_is_text_encoding", True) or found.name in _NOT_OF_PAGES:
         return None
     return _MEANT.get(found.name, found.name)
 

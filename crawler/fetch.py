@@ -8,28 +8,31 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 import aiohttp
+from multidict import CIMultiDict
 
 from .. import __version__
 from ..errors import ConfigError
-from .address import canonical
+from .address import canonical, is_loopback
 from .guard import GuardedResolver, check_literal
-from .outcome import BAD_ADDRESS, Failure, Rejection
+from .outcome import BAD_ADDRESS, NO_CONTACT, OFF_SITE, Failure, Rejection
 from .politeness import retry_after
 
 MAX_REDIRECTS = 5
 MAX_PAGE = 8 * 2**20
+MAX_TAGS = 100_000  # of a page: a parsed element takes 1 kB of memory and some 50 µs, whatever its length
 CONNECT_S = 15.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 RESERVATION = "tdm-reservation"
 TDMREP = "tdmrep.json"  # stands among the opt-out headers for what this file says
 _SIGNALS = frozenset({"x-robots-tag", RESERVATION})
 _SOON = frozenset({408, 425, 429})
+_CONDITIONS = frozenset({"If-None-Match", "If-Modified-Since"})
 
 
 class Gate(Protocol):
@@ -85,13 +88,13 @@ class Fetcher:
 
     Args:
         gate: asked before every request.
-        agent: User-Agent header.
+        contact: whom to write to, part of the User-Agent header; None asks no host but this machine.
         allow_private: `host:port` that may lie in a private network.
         limits: time-outs and sizes.
     """
 
-    def __init__(self, gate: Gate, agent: str, allow_private: Collection[str], limits: Limits) -> None:
-        self._gate, self._agent, self._limits = gate, agent, limits
+    def __init__(self, gate: Gate, contact: str | None, allow_private: Collection[str], limits: Limits) -> None:
+        self._gate, self._contact, self._limits = gate, contact, limits
         self._allowed = frozenset(allow_private)
         self._session: aiohttp.ClientSession | None = None
 
@@ -100,7 +103,7 @@ class Fetcher:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": self._agent},
+            headers={"User-Agent": user_agent(self._contact)},
             timeout=aiohttp.ClientTimeout(
                 total=self._limits.total_s, sock_connect=CONNECT_S, sock_read=self._limits.idle_s
             ),
@@ -113,13 +116,16 @@ class Fetcher:
             await self._session.close()
 
     @contextlib.asynccontextmanager
-    async def open(self, url: str, headers: Mapping[str, str], admit: bool = True) -> AsyncIterator["Answer"]:
+    async def open(
+        self, url: str, headers: Mapping[str, str], admit: bool = True, stay: Callable[[str], bool] | None = None
+    ) -> AsyncIterator["Answer"]:
         """Ask for `url` and yield the answer, whose body is not read yet, after at most five redirects.
 
         Args:
             url: http(s) address.
             headers: further request headers.
             admit: False leaves out the gate (robots.txt itself).
+            stay: says whether a redirect may lead to an address; None: anywhere public.
 
         Raises:
             Rejection, Failure, Postponed: also for whatever happens inside the block while the body is read.
@@ -135,6 +141,8 @@ class Fetcher:
                         yield Answer(url, response, signals, self._limits)
                         return
                     url = _redirect(url, response)
+                    if stay is not None and not stay(url):
+                        raise Rejection(OFF_SITE, detail=url)
                 finally:
                     # Closing what was not read to its end drops the connection: nothing more is sent to us.
                     response.close()
@@ -151,6 +159,8 @@ class Fetcher:
         if self._session is None:
             raise RuntimeError("the fetcher is used outside its async with block")
         check_literal(url, self._allowed)
+        if self._contact is None and not is_loopback(url):
+            raise Rejection(NO_CONTACT, detail=f"{url} is a live address; add --contact")
         if admit:
             await self._gate.admit(url)
         asked_at = time.monotonic()
@@ -161,19 +171,21 @@ class Fetcher:
         self._gate.answered(url, response.status, asked_at, pause)
         return response
 
-    async def page(self, url: str, headers: Mapping[str, str]) -> Page:
-        """Return a whole page.
+    async def page(self, url: str, headers: Mapping[str, str], stay: Callable[[str], bool] | None = None) -> Page:
+        """Return a whole page, or the answer 304 where `headers` hold a condition.
 
         Raises:
-            Rejection: also `page_too_large` (value: bytes read).
+            Rejection: also `page_too_large` (value: bytes, or tags), and `off_site` where `stay` refuses a redirect.
             Failure, Postponed: see `open`.
         """
         limit = self._limits.page_bytes
-        async with self.open(url, headers) as answer:
-            answer.check_status(accept=(200, 304))
+        async with self.open(url, headers, stay=stay) as answer:
+            answer.check_status(accept=(200, 304) if _CONDITIONS & headers.keys() else (200,))
             body = await answer.prefix(limit + 1)
             if len(body) > limit:
                 raise Rejection("page_too_large", len(body), limit)
+            if (tags := body.count(b"<")) > MAX_TAGS:
+                raise Rejection("page_too_large", tags, MAX_TAGS, "tags")
             return Page(answer.url, answer.status, answer.headers, body, answer.charset, answer.signals)
 
 
@@ -187,16 +199,15 @@ class Answer:
         self, url: str, response: aiohttp.ClientResponse, signals: Sequence[tuple[str, str]], limits: Limits
     ) -> None:
         self.url, self._response, self.signals, self._limits = url, response, tuple(signals), limits
+        # Bytes that are no UTF-8 come as lone surrogates, which neither the frontier nor a request can hold.
+        pairs = [(name, value.encode("utf-8", "replace").decode()) for name, value in response.headers.items()]
+        self.headers: Mapping[str, str] = CIMultiDict(pairs)
+        """Response headers."""
 
     @property
     def status(self) -> int:
         """HTTP status."""
         return self._response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Response headers."""
-        return self._response.headers
 
     @property
     def charset(self) -> str | None:
@@ -254,9 +265,12 @@ def status_outcome(status: int, pause: float | None = None) -> Rejection | Failu
 
 
 def _redirect(url: str, response: aiohttp.ClientResponse) -> str:
-    target = canonical(url, response.headers.get("Location", ""))
-    if target is None or not response.headers.get("Location"):
-        raise Rejection("bad_redirect", response.status, detail=response.headers.get("Location", "")[:200])
+    # A raw byte that is no UTF-8 (a server that speaks windows-1251) stands for itself, as in a browser.
+    given = response.headers.get("Location", "")
+    location = re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", given)
+    target = canonical(url, location)
+    if target is None or not location:
+        raise Rejection("bad_redirect", response.status, detail=location[:200])
     return target
 
 
@@ -272,7 +286,7 @@ def network_errors(url: str) -> Iterator[None]:
     except TimeoutError as error:
         raise Failure("timeout", f"{url}: {error}") from error
     except aiohttp.ClientConnectorDNSError as error:
-        raise Failure("dns", f"{url}: {error}") from error
+        raise Failure("dns", f"{url}: {_words(error)}") from error
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
         raise Failure("tls", f"{url}: {error}", retry=False) from error
     except aiohttp.ClientPayloadError as error:
@@ -280,4 +294,9 @@ def network_errors(url: str) -> Iterator[None]:
     except aiohttp.InvalidURL as error:
         raise Rejection(BAD_ADDRESS, detail=url) from error
     except (aiohttp.ClientError, ConnectionError) as error:
-        raise Failure("connection", f"{url}: {type(error).__name__}: {error}") from error
+        raise Failure("connection", f"{url}: {type(error).__name__}: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    """Return the message of an error without what aiohttp says of TLS settings that are the default."""
+    return str(error).replace(" ssl:default", "")

@@ -12,9 +12,21 @@ from pathlib import Path
 
 from .address import MAX_LENGTH, canonical, origin
 from .extract import Gallery, PageLink, PhotoLink
-from .outcome import BAD_ADDRESS, LAYOUT, MAX_PHOTOS, SAME_ADDRESS, SUPPRESSED, TOO_SMALL, Rejection
-from .rows import Bounds, HostRow, PageRow, PhotoRow, ReservationRow, Stored, step
-from .schema import connect
+from .host_book import HostBook
+from .outcome import (
+    BAD_ADDRESS,
+    LAYOUT,
+    MAX_PHOTOS,
+    OPT_OUT,
+    SAME_ADDRESS,
+    SUPPRESSED,
+    TOO_LARGE,
+    TOO_MANY_PAGES,
+    TOO_SMALL,
+    Rejection,
+)
+from .rows import Bounds, PageRow, PhotoRow, Stored, step
+from .schema import connect, transaction
 from .suppress import Suppression
 from .url_list import Listed
 
@@ -31,11 +43,13 @@ class Frontier:
         site: name of the definition; identities belong to it.
         source: definition and host; pages and photos belong to it.
 
+    `hosts` is what is known of hosts.
     Set `suppression` to what must not be asked for; `added` counts the photos to be asked for that pages added.
     """
 
     def __init__(self, path: Path, site: str, source: str) -> None:
         self._db = self.database = connect(path)
+        self.hosts = HostBook(self._db)
         self.site, self.source = site, source
         self.suppression = Suppression()
         self.added = 0
@@ -46,14 +60,9 @@ class Frontier:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run the block as one transaction: all of it or nothing."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._db
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        """Run the block as one transaction: see `schema.transaction`."""
+        with transaction(self._db) as db:
+            yield db
 
     # --- the start page -----------------------------------------------------------------------------------
 
@@ -222,12 +231,23 @@ class Frontier:
                 (found.name, found.announced, page.identity),
             )
             hosts, cut = self._add_photos(db, page, found.photos, bounds, rights)
-            for place, link in enumerate(found.further):
-                self._add_page(db, link, _place_of(page, link, place), page.identity)
+            self._add_further(db, page, found.further, bounds.max_photos)
             self._page_done(db, page, etag, modified)
             if cut:
                 self._cut(db, page, bounds)
         return hosts
+
+    def _add_further(self, db: sqlite3.Connection, page: PageRow, further: Sequence[PageLink], max_photos: int) -> None:
+        """Add further pages of a gallery: no more than it may have photos, for each page shows one at least.
+
+        A site that links to a next page for ever costs no more; the page that is one too many is a rejected row.
+        """
+        known = db.execute("SELECT count(*) FROM pages WHERE identity = ?", (page.identity,)).fetchone()[0]
+        for place, link in enumerate(further):
+            if known > max_photos:
+                break
+            one_too_many = Rejection(TOO_MANY_PAGES, known, max_photos) if known == max_photos else None
+            known += self._add_page(db, link, _place_of(page, link, place), page.identity, one_too_many)
 
     def _add_photos(
         self, db: sqlite3.Connection, page: PageRow, photos: Sequence[PhotoLink], bounds: Bounds, rights: str | None
@@ -279,15 +299,34 @@ class Frontier:
             (etag, modified, page.id),
         )
 
-    def _add_page(self, db: sqlite3.Connection, link: PageLink, path: bytes, identity: int | None = None) -> None:
+    def _add_page(
+        self, db: sqlite3.Connection, link: PageLink, path: bytes, identity: int | None = None,
+        why_not: Rejection | None = None,
+    ) -> int:  # fmt: skip
+        """Add a page, as a rejected row where `why_not` says why; returns 1 if it is new, else 0."""
         if link.slug is not None and identity is None:
             identity = self._identity(db, link.slug, path)
-        entry = self.suppression.entry(link.url, slug=link.slug)
-        db.execute(
-            "INSERT INTO pages (source, url, kind, host, path, identity, state, reason, detail)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (self.source, link.url, link.kind, origin(link.url), path, identity, *_unless(entry)),
-        )
+        state, reason, detail = _unless(self.suppression.entry(link.url, slug=link.slug))
+        value = threshold = None
+        if why_not is not None:
+            state, reason, value, threshold = "rejected", why_not.reason, why_not.value, why_not.threshold
+        return db.execute(
+            "INSERT INTO pages (source, url, kind, host, path, identity, state, reason, detail, value, threshold)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                self.source,
+                link.url,
+                link.kind,
+                origin(link.url),
+                path,
+                identity,
+                state,
+                reason,
+                detail,
+                value,
+                threshold,
+            ),
+        ).rowcount
 
     def _identity(self, db: sqlite3.Connection, slug: str, path: bytes, begin: str = "new") -> int:
         key = (self.site, slug)
@@ -306,7 +345,10 @@ class Frontier:
             db.execute("UPDATE pages SET state = 'done', attempts = attempts + 1 WHERE id = ?", (page.id,))
 
     def page_rejected(self, page: PageRow, why: Rejection) -> None:
-        """Note that a page is refused; an identity that was not accepted yet goes with its first page."""
+        """Note that a page is refused; an identity that was not accepted yet goes with its first page.
+
+        With an opt-out goes also what is still to be asked for of an identity that was accepted before.
+        """
         values = (why.reason, why.value, why.threshold)
         with self.transaction() as db:
             self._end(db, "pages", page.id, "rejected", why)
@@ -315,6 +357,13 @@ class Frontier:
                     "UPDATE identities SET state = 'rejected', reason = ?, value = ?, threshold = ? WHERE id = ?",
                     (*values, page.identity),
                 )
+            if page.identity is not None and why.reason == OPT_OUT:
+                for table in ("pages", "photos"):
+                    db.execute(
+                        f"UPDATE {table} SET state = 'rejected', reason = ?, detail = ?"
+                        " WHERE identity = ? AND state = 'pending'",
+                        (OPT_OUT, _storable(why.detail), page.identity),
+                    )
 
     def describe(self, page: PageRow, found: Gallery) -> None:
         """Note the name and announced number of an identity."""
@@ -350,15 +399,23 @@ class Frontier:
             )
         return True
 
-    def copy_outcome(self, photo: PhotoRow) -> bool:
-        """Give a photo the outcome that its address already had under another identity; False where it had none."""
+    def copy_outcome(self, photo: PhotoRow, min_res: int, max_bytes: int) -> bool:
+        """Give a photo the outcome that its address already had under another identity; False where it had none.
+
+        What another source refused counts for nothing here: it had thresholds and a time of its own.
+
+        Raises:
+            Rejection: the photo is stored, but too small or too large for this crawl (`saved`: its bytes).
+        """
         row = self._db.execute(
-            "SELECT * FROM photos WHERE url = ? AND id <> ? AND state IN ('done', 'rejected')"
-            " AND reason IS NOT 'same_address' AND reason IS NOT 'suppressed' LIMIT 1",
-            (photo.url, photo.id),
+            "SELECT * FROM photos WHERE url = ? AND id <> ? AND (state = 'done'"
+            " OR state = 'rejected' AND source = ? AND reason NOT IN (?, ?)) ORDER BY state LIMIT 1",
+            (photo.url, photo.id, self.source, SAME_ADDRESS, SUPPRESSED),
         ).fetchone()
         if row is None:
             return False
+        if row["state"] == "done":
+            _require_fit(row, min_res, max_bytes)
         copied = ("state", "reason", "value", "threshold", "detail", "sha256", "width", "height", "bytes",
                   "format", "fetched_at", "etag", "robots")  # fmt: skip
         settings = ", ".join(f"{column} = ?" for column in copied)
@@ -418,7 +475,7 @@ class Frontier:
     def open_photos(self) -> int:
         """Count the photos that are pending or in flight."""
         pending = "SELECT count(*) FROM photos WHERE source = ? AND state = 'pending'"
-        under_way = "SELECT count(*) FROM photos WHERE state IN ('in_flight', 'storing')"
+        under_way = "SELECT count(*) FROM photos WHERE state = 'in_flight' OR state = 'storing'"
         return _number(self._one(pending, self.source)) + _number(self._one(under_way))
 
     def under_way(self, limit: int) -> list[tuple[str, int, int]]:
@@ -429,7 +486,7 @@ class Frontier:
         rows = self._db.execute(
             "SELECT label, offered, (SELECT count(*) FROM photos WHERE identity = identities.id"
             " AND state NOT IN ('pending', 'in_flight', 'storing')) AS settled FROM identities WHERE id IN"
-            " (SELECT identity FROM photos WHERE state IN ('in_flight', 'storing')) AND offered <= ?"
+            " (SELECT identity FROM photos WHERE state = 'in_flight' OR state = 'storing') AND offered <= ?"
             " ORDER BY path LIMIT ?",
             (_PERSON, limit),
         )
@@ -459,47 +516,28 @@ class Frontier:
         db.execute(
             f"UPDATE {table} SET state = ?, reason = ?, value = ?, threshold = ?, detail = ?, attempts = attempts + 1"
             " WHERE id = ?",
-            (state, why.reason, why.value, why.threshold, why.detail[:MAX_LENGTH], row),
+            (state, why.reason, why.value, why.threshold, _storable(why.detail), row),
         )
 
     def _one(self, query: str, *values: object) -> object:
         return self._db.execute(query, values).fetchone()[0]
 
-    # --- hosts --------------------------------------------------------------------------------------------
-
-    def host(self, host: str) -> HostRow:
-        """Return what is remembered of a host."""
-        row = self._db.execute("SELECT * FROM hosts WHERE host = ?", (host,)).fetchone()
-        if row is None:
-            return HostRow(host, None, 0.0, None, b"", 0.0)
-        return HostRow(host, row["rate"], row["resume_at"], row["robots_status"], row["robots_body"] or b"",
-                       row["robots_at"])  # fmt: skip
-
-    def remember(self, host: HostRow) -> None:
-        """Keep what is known of a host for the next run."""
-        with self.transaction() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO hosts (host, rate, resume_at, robots_status, robots_body, robots_at)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (host.host, host.rate, host.resume_at, host.robots_status, host.robots_body, host.robots_at),
-            )
-
-    def reservations(self, host: str) -> ReservationRow | None:
-        """Return the tdmrep.json of a host as it was read last."""
-        row = self._db.execute("SELECT * FROM reservations WHERE host = ?", (host,)).fetchone()
-        return None if row is None else ReservationRow(**dict(row))
-
-    def remember_reservations(self, row: ReservationRow) -> None:
-        """Keep the tdmrep.json of a host for the next run."""
-        with self.transaction() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO reservations (host, status, body, read_at) VALUES (?, ?, ?, ?)",
-                (row.host, row.status, row.body, row.read_at),
-            )
-
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
+
+
+def _require_fit(stored: sqlite3.Row, min_res: int, max_bytes: int) -> None:
+    short, size = min(stored["width"], stored["height"]), stored["bytes"]
+    why = Rejection(TOO_SMALL, short, min_res) if short < min_res else Rejection(TOO_LARGE, size, max_bytes)
+    if short < min_res or size > max_bytes:
+        why.saved = size
+        raise why
+
+
+def _storable(text: str) -> str:
+    """Return a text that may quote what a server sent as one that SQLite takes."""
+    return text[:MAX_LENGTH].encode("utf-8", "replace").decode()
 
 
 def _unless(entry: str | None) -> tuple[str, str | None, str | None]:

@@ -34,8 +34,13 @@ class GuardedResolver(AbstractResolver):
 
         Raises:
             Rejection: one of them is not public (`private_address`).
+            OSError: there is none.
         """
-        found = await self._inner.resolve(host, port, family)
+        try:
+            found = await self._inner.resolve(host, port, family)
+        except UnicodeError as error:
+            # The resolver of Python encodes names by IDNA, which refuses empty and over-long parts.
+            raise OSError(f"{host} is no name: {error}") from error
         if spell(host, port) not in self._allowed:
             for answer in found:
                 check_ip(answer["host"], host, port)
@@ -54,8 +59,9 @@ def check_literal(url: str, allowed: Collection[str]) -> None:
     """
     parsed = URL(url)
     host, port = parsed.host or "", parsed.port or 0
-    if literal(host) and spell(host, port) not in allowed:
-        check_ip(host, host, port)
+    ip = literal(host)
+    if ip is not None and spell(host, port) not in allowed:
+        check_ip(ip, host, port)
 
 
 def check_ip(ip: str, host: str, port: int) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from .address import origin
 from .fetch import Fetcher
 from .frontier import Frontier
-from .outcome import ROBOTS, Failure, Postponed, Rejection
+from .outcome import ROBOTS, SUPPRESSED, Failure, Postponed, Rejection
 from .politeness import Pace
 from .robots import CACHE_S, MAX_BYTES, Robots
 from .rows import HostRow, ReservationRow
@@ -52,10 +52,13 @@ class Hosts:
         """Wait until `url` may be asked for.
 
         Raises:
-            Rejection: robots.txt refuses it (`robots`).
+            Rejection: robots.txt refuses it (`robots`), or suppress.txt names it (`suppressed`; a redirect led there).
             Failure: robots.txt or tdmrep.json cannot be read now (`robots_unavailable`, `tdmrep_unavailable`).
             Postponed: the host rests for longer than this run waits.
         """
+        entry = self._frontier.suppression.entry(url)
+        if entry is not None:
+            raise Rejection(SUPPRESSED, detail=entry)
         name = origin(url)
         robots = await self.robots(name)
         host = self._host(name)
@@ -70,8 +73,10 @@ class Hosts:
 
     def reserved(self, url: str) -> bool:
         """Say whether the tdmrep.json of a host reserves an address that was admitted."""
-        found = self._host(origin(url)).reservations
-        return found is not None and found.reserves(url)
+        host = self._host(origin(url))
+        if host.reservations is None:  # a slow answer: many other hosts were asked since
+            self._recall(host)
+        return host.reservations is not None and host.reservations.reserves(url)
 
     def answered(self, url: str, status: int, asked_at: float, pause: float | None) -> None:
         """Take the status of an answer into account: slower after 429 and 503, slowly faster after good ones."""
@@ -79,11 +84,14 @@ class Hosts:
         now = time.monotonic()
         if status in (429, 503):
             host.pace.overloaded(asked_at, now, pause)
-            resume_at = time.time() + max(0.0, host.pace.resume_at - now)
-            host.row = replace(host.row, rate=host.pace.rate, resume_at=resume_at)
-            self._frontier.remember(host.row)
+            host.row = replace(host.row, rate=host.pace.rate)
+            self._rest(host, max(0.0, host.pace.resume_at - now))
         elif status < 400:
             host.pace.good()
+
+    def _rest(self, host: _Host, seconds: float) -> None:
+        host.row = replace(host.row, resume_at=time.time() + seconds)
+        self._frontier.hosts.remember(host.row)
 
     def resumes_in(self, host: str) -> float:
         """Return the seconds for which a host still rests."""
@@ -95,8 +103,10 @@ class Hosts:
 
     def decision(self, url: str) -> str:
         """Return the words for the column `robots` of an address that was admitted."""
-        robots = self._host(origin(url)).robots
-        return robots.decision if robots else ""
+        host = self._host(origin(url))
+        if host.robots is None and host.row.robots_status is not None:
+            self._adopt(host, Robots(host.row.robots_status, host.row.robots_body))
+        return host.robots.decision if host.robots else ""
 
     def remember(self) -> None:
         """Keep the rates of all hosts for the next run."""
@@ -107,7 +117,7 @@ class Hosts:
         slowed = host.pace.rate if host.pace.rate < host.pace.nominal else None
         if slowed != host.row.rate:
             host.row = replace(host.row, rate=slowed)
-            self._frontier.remember(host.row)
+            self._frontier.hosts.remember(host.row)
 
     async def robots(self, host: str) -> Robots:
         """Return the robots.txt of a host, at most a day old."""
@@ -121,7 +131,7 @@ class Hosts:
                 known.row = replace(
                     known.row, robots_status=robots.status, robots_body=robots.body, robots_at=time.time()
                 )
-                self._frontier.remember(known.row)
+                self._frontier.hosts.remember(known.row)
                 self._adopt(known, robots)
                 return robots
             return known.robots
@@ -130,9 +140,8 @@ class Hosts:
         """Return the tdmrep.json of a host, at most a day old; none where robots.txt refuses the file itself."""
         name = known.row.host
         async with known.asking:
-            row = None if known.reservations else self._frontier.reservations(name)
-            if row is not None:
-                known.reservations, known.reserved_at = Reservations(row.status, row.body), row.read_at
+            if known.reservations is None:
+                self._recall(known)
             found = known.reservations
             if found is None or abs(time.time() - known.reserved_at) >= (
                 self._again_s if found.unavailable else CACHE_S
@@ -140,8 +149,13 @@ class Hosts:
                 status, body = await self._read(known, TDMREP) if robots.allows(name + TDMREP) else (404, b"")
                 found = known.reservations = Reservations(status, body)
                 known.reserved_at = time.time()
-                self._frontier.remember_reservations(ReservationRow(name, status, body, known.reserved_at))
+                self._frontier.hosts.remember_reservations(ReservationRow(name, status, body, known.reserved_at))
             return found
+
+    def _recall(self, known: _Host) -> None:
+        row = self._frontier.hosts.reservations(known.row.host)
+        if row is not None:
+            known.reservations, known.reserved_at = Reservations(row.status, row.body), row.read_at
 
     async def _read(self, known: _Host, path: str) -> tuple[int, bytes]:
         """Return status and first bytes of a file that speaks for a whole host; status 0 where it was not reached."""
@@ -166,8 +180,14 @@ class Hosts:
             known.pace.limit(robots.delay)
 
     async def _turn(self, host: _Host) -> None:
+        # A chosen rate of one request in an hour is waited for; a Crawl-delay of a day is a pause like any other.
+        patience = max(self._patience_s, 2 / self._rate)
         while True:
-            if host.pace.resume_at - time.monotonic() > self._patience_s:
+            now = time.monotonic()
+            wait = host.pace.wait(now)
+            if host.pace.resume_at - now > self._patience_s or wait > patience:
+                host.pace.resume_at = now + wait
+                self._rest(host, wait)
                 raise Postponed(host.row.host)
             await asyncio.sleep(host.pace.reserve(time.monotonic()))
             if host.pace.resume_at <= time.monotonic():
@@ -179,7 +199,7 @@ class Hosts:
         else:
             if len(self._known) >= MAX_KNOWN:
                 self._keep(self._known.popitem(last=False)[1])
-            row = self._frontier.host(name)
+            row = self._frontier.hosts.row(name)
             rests = max(0.0, row.resume_at - time.time())
             self._known[name] = _Host(row, Pace(self._rate, row.rate, time.monotonic() + rests if rests else 0.0))
         return self._known[name]

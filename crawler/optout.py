@@ -7,11 +7,12 @@ for us. Search directives count too: what may not be indexed may not be collecte
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from .extract import Document
 from .fetch import RESERVATION, TDMREP
+from .politeness import http_date
 from .robots import TOKEN
+from .tdmrep import reserved
 
 AI_DIRECTIVES = frozenset({"noai", "noimageai", "noml", "tdm-reservation"})
 UNAVAILABLE = "unavailable_after"
@@ -41,13 +42,15 @@ def header_refusal(lines: Iterable[str], now: datetime) -> str | None:
 
 def _parts(line: str) -> Iterator[tuple[str, list[str]]]:
     """Yield (agent where one is named, words) for each part of a line; values of directives are left out."""
-    for part in re.split("[,;]", line):
+    for part in re.split("[,;]", re.sub("[\"']", " ", line)):
         before, colon, after = part.rpartition(":")
         name = before.partition(":")[0].strip()
         if name.startswith("max-"):
             yield "", after.split()[1:]
         elif colon and "max-" in before:
             yield name, after.split()[1:]  # otherbot: max-snippet: 0
+        elif name in DIRECTIVES or name[:1].isdigit():
+            yield "", [name, *after.split()]  # 'noai: true'; the rest of a date behind a comma
         else:
             yield name.partition("/")[0], after.split()
 
@@ -60,18 +63,10 @@ def _dated(text: str, now: datetime) -> str:
 
 def _is_past(text: str, now: datetime) -> bool:
     try:
-        date = datetime.fromisoformat(text.strip().upper())
+        date: datetime | None = datetime.fromisoformat(text.strip().upper())
     except ValueError:
-        try:
-            date = parsedate_to_datetime(text)
-        except ValueError:
-            return False
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)) < now
-
-
-def reserved(value: str | None) -> bool:
-    """Say whether a `tdm-reservation` reserves text and data mining (W3C TDMRep): anything but 0 does."""
-    return value is not None and value.strip() not in ("0", "")
+        date = http_date(text)
+    return date is not None and (date if date.tzinfo else date.replace(tzinfo=UTC)) < now
 
 
 def signals_refusal(signals: Sequence[tuple[str, str]], now: datetime) -> str | None:

@@ -15,10 +15,23 @@ BAD_ADDRESS = "bad_address"
 SUPPRESSED = "suppressed"
 ROBOTS = "robots"
 OPT_OUT = "opt_out"
+TOO_MANY_PAGES = "too_many_pages"
 PRIVATE = "private_address"
+NO_CONTACT = "no_contact"
+OFF_SITE = "off_site"
 
 DECIDED_HERE = frozenset(
-    {TOO_SMALL, TOO_FEW, TOO_LARGE, MAX_PHOTOS, SAME_ADDRESS, BAD_ADDRESS, SUPPRESSED, "too_many_pixels"}
+    {
+        TOO_SMALL,
+        TOO_FEW,
+        TOO_LARGE,
+        MAX_PHOTOS,
+        TOO_MANY_PAGES,
+        SAME_ADDRESS,
+        BAD_ADDRESS,
+        SUPPRESSED,
+        "too_many_pixels",
+    }
 )
 """Rejections that no server can take back: they follow from the options, the list, or the bytes."""
 

@@ -36,9 +36,7 @@ class PageWork:
             Failure, Postponed: the caller decides when to try again.
         """
         try:
-            page = await self._fetcher.page(row.url, _conditions(row))
-            if not self._site.owns(page.url):
-                raise Rejection("off_site", detail=page.url)
+            page = await self._fetcher.page(row.url, _conditions(row), stay=self._site.owns)
             if page.status == 304:
                 self._frontier.page_unchanged(row)
             elif row.slug is None:

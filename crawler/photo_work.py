@@ -12,7 +12,7 @@ from .frontier import Frontier
 from .hosts import Hosts
 from .optout import page_refusal
 from .outcome import LAYOUT, SUPPRESSED, Failure, Rejection
-from .receive import Receiver, Tally, require_consent
+from .receive import PhotoLimits, Receiver, Tally, require_consent
 from .rows import PhotoRow, Stored
 from .site import Site
 from .store import Received, Store
@@ -28,6 +28,7 @@ class PhotoWork:
         frontier: where outcomes are noted.
         fetcher: the network, for picture pages.
         receiver: reads photos.
+        limits: what is too small and too large, also of what is stored already.
         hosts: the gate, for the words on robots.txt.
         store: where photos go.
         tally: counts what the run moves.
@@ -36,10 +37,11 @@ class PhotoWork:
     """
 
     def __init__(
-        self, frontier: Frontier, fetcher: Fetcher, receiver: Receiver, hosts: Hosts, store: Store, tally: Tally,
-        site: Site | None, wake: Callable[[str], None],
+        self, frontier: Frontier, fetcher: Fetcher, receiver: Receiver, limits: PhotoLimits, hosts: Hosts,
+        store: Store, tally: Tally, site: Site | None, wake: Callable[[str], None],
     ) -> None:  # fmt: skip
-        self._frontier, self._fetcher, self._receiver, self._hosts = frontier, fetcher, receiver, hosts
+        self._frontier, self._fetcher, self._hosts = frontier, fetcher, hosts
+        self._receiver, self._limits = receiver, limits
         self._store, self._tally, self._site, self._wake = store, tally, site, wake
         self._underway: set[str] = set()
 
@@ -63,9 +65,7 @@ class PhotoWork:
         rule = self._site.definition.picture if self._site else None
         if self._site is None or rule is None:
             raise Failure(LAYOUT, f"{row.link}: the definition has no [picture]", retry=False)
-        page = await self._fetcher.page(row.link, {"Referer": row.page_url})
-        if not self._site.owns(page.url):
-            raise Rejection("off_site", detail=page.url)
+        page = await self._fetcher.page(row.link, {"Referer": row.page_url}, stay=self._site.owns)
         document = Document(page.url, page.body, page.charset)
         require_consent(page_refusal(page.signals, document, datetime.now(UTC)))
         found = picture(document, self._site, rule, self._site.definition.rights)
@@ -88,7 +88,7 @@ class PhotoWork:
             # Another identity shows the same address: wait for its outcome instead of asking twice.
             self._frontier.release(row, time.time() + TWIN_S)
             return
-        if self._frontier.copy_outcome(row):
+        if self._frontier.copy_outcome(row, self._limits.min_res, self._limits.max_bytes):
             self._tally.settled += 1
             return
         self._underway.add(url)
@@ -100,13 +100,14 @@ class PhotoWork:
         try:
             await self._store.add(received)
         except BaseException:
+            self._underway.discard(url)
             received.incoming.discard()
             raise
 
     async def _receive(self, row: PhotoRow, url: str) -> Received:
         arrived = await self._receiver.receive(url, row.page_url)
         try:
-            await check_whole(arrived.incoming, arrived.size, self._store.in_thread)
+            await check_whole(arrived.incoming, arrived.size, self._store.alone)
         except BaseException:
             arrived.incoming.discard()
             raise

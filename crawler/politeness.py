@@ -33,16 +33,26 @@ class Pace:
         self._slowed_at = -1.0
 
     def limit(self, delay: float) -> None:
-        """Honour a Crawl-delay of `delay` seconds."""
+        """Honour a Crawl-delay of `delay` seconds, also after the request that brought it."""
+        before = self.rate
         self.nominal = min(self.nominal, 1 / delay)
         self.rate = min(self.rate, self.nominal)
+        if self._due:
+            self._due += 1 / self.rate - 1 / before
 
     def reserve(self, now: float) -> float:
         """Take the next place in the schedule and return the seconds to wait for it."""
-        burst = min(BURST_S, max(0.0, BURST_S - 1 / self.rate))
-        begin = max(self._due, now - burst, self.resume_at)
+        begin = self._next(now)
         self._due = begin + 1 / self.rate
         return max(0.0, begin - now)
+
+    def wait(self, now: float) -> float:
+        """Return the seconds that `reserve` would return, and take no place."""
+        return max(0.0, self._next(now) - now)
+
+    def _next(self, now: float) -> float:
+        burst = min(BURST_S, max(0.0, BURST_S - 1 / self.rate))
+        return max(self._due, now - burst, self.resume_at)
 
     def good(self) -> None:
         """Note a good answer."""
@@ -70,15 +80,19 @@ def retry_after(value: str | None, now: datetime) -> float | None:
         None where the header is missing or not understood.
     """
     value = (value or "").strip()
-    if re.fullmatch(r"[0-9]{1,10}", value):
+    if re.fullmatch(r"[0-9]+", value):
         return min(float(value), MAX_PAUSE_S)
+    date = http_date(value)
+    return None if date is None else min(max(0.0, (date - now).total_seconds()), MAX_PAUSE_S)
+
+
+def http_date(text: str) -> datetime | None:
+    """Return the time of a date in a header, with its zone (UTC where it names none); None if it is not understood."""
     try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):  # a year of twenty digits overflows
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return min(max(0.0, (date - now).total_seconds()), MAX_PAUSE_S)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def backoff(tries: int, base: float, chance: random.Random) -> float:

@@ -19,11 +19,12 @@ SNIFF_BYTES = 32
 # A header that has not said the size by now never will: the largest legitimate ones hold previews of some MB.
 MAX_HEADER = 16 * 2**20
 TAIL_BYTES = 64
+MAX_STRAY = 64  # bytes between two segments of a JPEG that belong to neither
 
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp", "AVIF": "avif"}
 _OTHER_IMAGES = (b"BM", b"II*\0", b"MM\0*", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\0\x0cjP  ", b"\0\0\1\0")
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
+_NO_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,20 @@ def sniff(head: bytes) -> str:
 def jpeg_size(head: bytes | bytearray, offset: int = 2) -> tuple[int, tuple[int, int] | None]:
     """Walk the JPEG segments from `offset`; return where to go on with more bytes, and the size once found.
 
+    Some stray bytes between segments are passed over, as all decoders do.
+
     Raises:
-        Rejection: `not_an_image` where no marker is.
+        Rejection: `not_an_image` where no marker is, or the pixels begin without a frame header.
     """
     while offset + 4 <= len(head):
         if head[offset] != 0xFF:
-            raise Rejection("not_an_image", detail=f"no JPEG marker at byte {offset}")
+            found = head.find(b"\xff", offset, offset + MAX_STRAY)
+            if found < 0 and offset + MAX_STRAY > len(head):
+                break
+            if found < 0:
+                raise Rejection("not_an_image", detail=f"no JPEG marker at byte {offset}")
+            offset = found
+            continue
         marker = head[offset + 1]
         if marker == 0xFF:  # fill byte
             offset += 1
@@ -250,9 +259,7 @@ def has_end(size: Size, head: bytes, tail: bytes, length: int) -> bool:
         return tail.rstrip(b"\0\r\n ").endswith(b"\xff\xd9")
     if size.format == "PNG":
         return tail.endswith(b"\0\0\0\0IEND\xae\x42\x60\x82")
-    if size.format == "GIF":
-        return tail.endswith(b"\x3b")
     if size.format == "WEBP":
         # The length in the header may leave out the padding byte of the last chunk.
         return int.from_bytes(head[4:8], "little") + 8 <= length
-    return False
+    return False  # the last byte of a GIF is one that any other may be

@@ -7,8 +7,20 @@ function is one transaction, and doing it twice changes nothing.
 import sqlite3
 from collections.abc import Callable
 
+from .address import origin
 from .frontier import Frontier
-from .outcome import DECIDED_HERE, MAX_PHOTOS, PRIVATE, ROBOTS, SUPPRESSED, TOO_FEW, TOO_LARGE, TOO_SMALL
+from .outcome import (
+    DECIDED_HERE,
+    MAX_PHOTOS,
+    NO_CONTACT,
+    PRIVATE,
+    ROBOTS,
+    SUPPRESSED,
+    TOO_FEW,
+    TOO_LARGE,
+    TOO_MANY_PAGES,
+    TOO_SMALL,
+)
 from .rows import Bounds
 from .suppress import Suppression
 
@@ -35,20 +47,20 @@ def recover(frontier: Frontier, exists: Callable[[str, str], bool]) -> None:
 def reconsider(frontier: Frontier, bounds: Bounds, max_bytes: int) -> None:
     """Make pending what failed in an earlier run, and what was rejected by a rule that may be another now.
 
-    robots.txt and the addresses allowed are asked again before any request; thresholds are compared here.
+    robots.txt, the contact and the addresses allowed are asked again before any request; thresholds are compared here.
     """
     source = (frontier.source,)
     with frontier.transaction() as db:
         for table in ("pages", "photos"):
             db.execute(f"UPDATE {table} SET {_AGAIN} WHERE state = 'failed' AND source = ?", source)
-        _ask_again(db, frontier, (ROBOTS, PRIVATE))
+        _ask_again(db, frontier, (ROBOTS, PRIVATE, NO_CONTACT))
         rejected = f"UPDATE photos SET {_AGAIN} WHERE state = 'rejected' AND reason = ? AND source = ?"
         db.execute(f"{rejected} AND value >= ?", (TOO_SMALL, *source, bounds.min_res))
         db.execute(f"{rejected} AND value <= ?", (TOO_LARGE, *source, max_bytes))
         db.execute(
-            f"UPDATE pages SET {_WHOLE} WHERE state IN ('done', 'rejected') AND reason = ? AND value < ?"
+            f"UPDATE pages SET {_WHOLE} WHERE state IN ('done', 'rejected') AND reason IN (?, ?) AND value < ?"
             " AND source = ?",
-            (MAX_PHOTOS, bounds.max_photos, *source),
+            (MAX_PHOTOS, TOO_MANY_PAGES, bounds.max_photos, *source),
         )
         fitting = "SELECT id FROM identities WHERE state = 'rejected' AND reason = ? AND value >= ? AND site = ?"
         for row in db.execute(fitting, (TOO_FEW, bounds.min_photos, frontier.site)).fetchall():
@@ -56,8 +68,17 @@ def reconsider(frontier: Frontier, bounds: Bounds, max_bytes: int) -> None:
 
 
 def ask_again(frontier: Frontier) -> None:
-    """Make pending what a server or a page refused for good (`--retry-failed`); our own thresholds stay."""
+    """Make pending what a server or a page refused for good (`--retry-failed`); our own thresholds stay.
+
+    An image that a picture page led to may have moved: the page is read again.
+    """
+    frontier.database.create_function("origin", 1, origin, deterministic=True)
     with frontier.transaction() as db:
+        db.execute(
+            "UPDATE photos SET url = NULL, host = origin(link) WHERE source = ? AND state = 'rejected'"
+            " AND reason IN ('not_found', 'gone', 'forbidden', 'refused', 'not_an_image') AND url <> link",
+            (frontier.source,),
+        )
         rows = db.execute("SELECT DISTINCT reason FROM photos WHERE state = 'rejected' UNION"
                           " SELECT DISTINCT reason FROM pages WHERE state = 'rejected'").fetchall()  # fmt: skip
         _ask_again(db, frontier, tuple(row["reason"] for row in rows if row["reason"] not in DECIDED_HERE))

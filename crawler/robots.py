@@ -3,6 +3,7 @@
 4xx: no file, everything is allowed. 5xx, 429 and an unreachable host: nothing is allowed, for now.
 """
 
+import re
 from dataclasses import dataclass, field
 
 from protego import Protego
@@ -29,7 +30,7 @@ class Robots:
         if 200 <= self.status < 300:
             # utf-8-sig: a byte order mark would hide the first line from the parser.
             text = self.body[:MAX_BYTES].decode("utf-8-sig", "replace")
-            object.__setattr__(self, "_rules", Protego.parse(text))
+            object.__setattr__(self, "_rules", Protego.parse("\n".join(map(_by_token, text.splitlines()))))
 
     @property
     def unavailable(self) -> bool:
@@ -52,6 +53,20 @@ class Robots:
     def decision(self) -> str:
         """Words for the column `robots` of an address that is allowed."""
         return "allowed by robots.txt" if self._rules is not None else f"allowed: no robots.txt ({self.status})"
+
+
+def _by_token(line: str) -> str:
+    """Return a line with the agent it names as its bare product token (RFC 9309, 2.2.1): 'bolid/1.0 (+x)' is bolid.
+
+    Protego takes any part of a name for the name, and a name with a version for another one.
+    """
+    found = re.match(r"(\s*user[- ]?agent\s*:?)([^#]*)", line, re.IGNORECASE)
+    if not found:
+        return line
+    name = found[2].strip()
+    token = re.match("[a-z_-]*", name.lstrip("*").lower())
+    agent = token[0] if token and token[0] else name[:1]
+    return f"{found[1]} {agent if agent in ('*', TOKEN) else 'another-crawler'}"
 
 
 def unavailable(status: int) -> bool:

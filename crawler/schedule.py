@@ -79,7 +79,8 @@ class Schedule:
             jobs = self.claim(lane.host, free) if free > 0 else ()
             for job in jobs:
                 self._begin(lane, job)
-            wait = None if free <= 0 or jobs else self._wait(lane)
+            # Also beside new jobs: a row that is due soon does not wait for one of them to end.
+            wait = self._wait(lane) if len(jobs) < free else None
             if free > 0 and not jobs and wait is None and lane.active == 0:
                 break
             await _woken(lane.woken, wait)

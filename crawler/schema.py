@@ -4,15 +4,20 @@ States of a page or photo: pending, in_flight, storing (photos: the bytes are on
 are being given their final one), done, rejected, failed. `due` is the time (Unix seconds) before which the
 address is not asked again. `path` is the place in the document order of the whole site: big-endian numbers,
 one for each level, so that comparing bytes compares places, whatever order the network answered in.
+
+`written` has a row while images.parquet shows what the tables say: size and time of that file and its rows.
+Triggers remove it with the first change, so that no change is overlooked.
 """
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..atomic import storage_errors
 from ..errors import WorkspaceError
 
-VERSION = 4
+VERSION = 5
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS hosts (
@@ -47,6 +52,7 @@ CREATE TABLE IF NOT EXISTS pages (
 CREATE INDEX IF NOT EXISTS pages_open ON pages (source, path) WHERE state IN ('pending', 'in_flight');
 CREATE INDEX IF NOT EXISTS pages_open_of_identity ON pages (identity, path) WHERE state IN ('pending', 'in_flight');
 CREATE INDEX IF NOT EXISTS pages_pending ON pages (source, host, due) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS pages_by_identity ON pages (identity);
 CREATE INDEX IF NOT EXISTS pages_by_kind ON pages (source, kind, state);
 
 CREATE TABLE IF NOT EXISTS photos (
@@ -61,13 +67,27 @@ CREATE TABLE IF NOT EXISTS photos (
     UNIQUE (identity, link)
 );
 CREATE INDEX IF NOT EXISTS photos_pending ON photos (source, host, due, id) WHERE state = 'pending';
-CREATE INDEX IF NOT EXISTS photos_underway ON photos (state) WHERE state IN ('in_flight', 'storing');
-CREATE INDEX IF NOT EXISTS photos_unfinished ON photos (state, reason) WHERE state IN ('rejected', 'failed');
+DROP INDEX IF EXISTS photos_underway;
+DROP INDEX IF EXISTS photos_unfinished;
+-- With OR, not IN: only so does SQLite see that a query for one of the states may use the index.
+CREATE INDEX IF NOT EXISTS photos_taken ON photos (state) WHERE state = 'in_flight' OR state = 'storing';
+CREATE INDEX IF NOT EXISTS photos_ended ON photos (state, reason) WHERE state = 'rejected' OR state = 'failed';
 CREATE INDEX IF NOT EXISTS photos_by_url ON photos (url) WHERE url IS NOT NULL;
 CREATE TABLE IF NOT EXISTS lists (
     source TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (source, digest)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS photos_by_sha256 ON photos (sha256) WHERE sha256 IS NOT NULL;
+
+CREATE TABLE IF NOT EXISTS written (file TEXT NOT NULL, photos INTEGER NOT NULL);
+CREATE TRIGGER IF NOT EXISTS photo_changed AFTER UPDATE ON photos WHEN OLD.state = 'done' OR NEW.state = 'done'
+    BEGIN DELETE FROM written; END;
+CREATE TRIGGER IF NOT EXISTS photo_added AFTER INSERT ON photos WHEN NEW.state = 'done'
+    BEGIN DELETE FROM written; END;
+CREATE TRIGGER IF NOT EXISTS photo_gone AFTER DELETE ON photos WHEN OLD.state = 'done'
+    BEGIN DELETE FROM written; END;
+CREATE TRIGGER IF NOT EXISTS identity_renamed AFTER UPDATE OF label, name, path ON identities
+    WHEN OLD.label <> NEW.label OR OLD.name IS NOT NEW.name OR OLD.path <> NEW.path
+    BEGIN DELETE FROM written; END;
 """
 
 
@@ -94,6 +114,29 @@ def connect(path: Path) -> sqlite3.Connection:
             f"cannot open the frontier {path}: {error}; check the file or choose another -w"
         ) from error
     return database
+
+
+@contextlib.contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Run the block as one transaction: all of it or nothing.
+
+    Raises:
+        WorkspaceError: the file cannot be written: a full disk, or another program that holds it.
+    """
+    try:
+        database.execute("BEGIN IMMEDIATE")
+        yield database
+        database.execute("COMMIT")
+    except BaseException as error:
+        if database.in_transaction:  # SQLite itself rolls back when the disk is full
+            database.execute("ROLLBACK")
+        if isinstance(error, sqlite3.OperationalError):
+            file = database.execute("PRAGMA database_list").fetchone()["file"]
+            raise WorkspaceError(
+                f"cannot write the frontier {file}: {error}; free some space, or end the program that has it open, "
+                "and run the same command again"
+            ) from error
+        raise
 
 
 def _prepare(database: sqlite3.Connection, path: Path) -> None:

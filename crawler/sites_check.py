@@ -9,7 +9,7 @@ from ..errors import ConfigError, PolicyError, SiteError
 from .address import is_loopback, parse_host_port
 from .definition import SiteDefinition, definition_text, load_definition, parse_definition, shipped_sites
 from .extract import Document, text
-from .fetch import Fetcher, Limits, Page, user_agent
+from .fetch import Fetcher, Limits, Page
 from .frontier import Frontier
 from .hosts import Hosts
 from .outcome import Failure, Postponed, Rejection
@@ -95,7 +95,7 @@ async def _read(url: str, contact: str | None, allowed: frozenset[str]) -> Page:
     frontier = Frontier(Path(":memory:"), "check", "check")
     hosts = Hosts(frontier, 1.0, 60.0, 1.0)
     try:
-        async with Fetcher(hosts, user_agent(contact), allowed, Limits()) as fetcher:
+        async with Fetcher(hosts, contact, allowed, Limits()) as fetcher:
             hosts.fetcher = fetcher
             return await fetcher.page(url, {})
     except Rejection as why:

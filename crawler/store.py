@@ -17,6 +17,7 @@ import hashlib
 import io
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from .probe import EXTENSIONS, TAIL_BYTES
 from .rows import PhotoRow, Stored
 
 IN_MEMORY = 2**20  # bytes of one photo
-HELD = 64 * 2**20  # bytes of all photos that wait to be stored
+HELD = 64 * 2**20  # bytes of all photos that arrive or wait to be stored
 _PREFIX = ".photo."
 _ROUND = 64  # photos of one round at most
 _WAITING = 256  # photos received but not yet stored, at most
@@ -41,16 +42,29 @@ T = TypeVar("T")
 _AT_ONCE = 16  # fsyncs: a disk takes many at once better than one after another
 
 
+class Memory:
+    """Counts the bytes of all photos that are held in memory, on their way from the network to the disk."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self._lock = threading.Lock()  # photos leave it in threads
+
+    def take(self, size: int) -> None:
+        """Note that `size` bytes more are held; less where it is negative."""
+        with self._lock:
+            self.held += size
+
+
 class Incoming:
     """The bytes of one photo on their way: in memory while they are few, else under a temporary name.
 
     Args:
         folder: where the temporary file is made, beside the final ones.
-        roomy: says whether there is memory left for all photos on their way together.
+        memory: what all photos hold together.
     """
 
-    def __init__(self, folder: Path, roomy: Callable[[], bool]) -> None:
-        self._folder, self._roomy = folder, roomy
+    def __init__(self, folder: Path, memory: Memory) -> None:
+        self._folder, self._memory = folder, memory
         self._parts: list[bytes] = []
         self._file: IO[bytes] | None = None
         self._hash = hashlib.sha256()
@@ -66,21 +80,17 @@ class Incoming:
             WorkspaceError: the disk is full or read-only.
         """
         self.bytes += len(piece)
-        if self._file is None and (self.bytes > IN_MEMORY or not self._roomy()):
+        if self._file is None and (self.bytes > IN_MEMORY or self._memory.held >= HELD):
             self._spill()
         if self._file is None:
             self._parts.append(piece)
+            self._memory.take(len(piece))
         else:
             with storage_errors(self._folder):
                 self._file.write(piece)
             self._hash.update(piece)
         self.head = self.head or piece[:TAIL_BYTES]
         self.tail = piece[-TAIL_BYTES:] if len(piece) >= TAIL_BYTES else (self.tail + piece)[-TAIL_BYTES:]
-
-    @property
-    def held(self) -> int:
-        """Bytes in memory."""
-        return 0 if self._file is not None or self.path is not None else self.bytes
 
     def reader(self) -> IO[bytes]:
         """Return a file over the bytes so far.
@@ -113,7 +123,7 @@ class Incoming:
 
     def discard(self) -> None:
         """Forget the bytes and remove the file."""
-        self._parts.clear()
+        self._forget_parts()
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
@@ -122,13 +132,19 @@ class Incoming:
 
     def _spill(self) -> None:
         with storage_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            if not self._folder.exists():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                sync_folder(self._folder.parent)
             # The lock of the workspace keeps other processes away, and what a dead one left is removed at the start.
             self.path = self._folder / f"{_PREFIX}{os.getpid()}-{next(_NUMBERS)}{TEMPORARY_SUFFIX}"
             self._file = self.path.open("xb")
             for part in self._parts:
                 self._hash.update(part)
                 self._file.write(part)
+        self._forget_parts()
+
+    def _forget_parts(self) -> None:
+        self._memory.take(-sum(map(len, self._parts)))
         self._parts.clear()
 
 
@@ -156,10 +172,11 @@ class Store:
     def __init__(self, workspace: Workspace, frontier: Frontier) -> None:
         self._workspace, self._frontier = workspace, frontier
         self._queue: asyncio.Queue[Received | None] = asyncio.Queue(_WAITING)
-        self._held = 0
+        self._memory = Memory()
         self._error: BaseException | None = None
         self._task: asyncio.Task[None] | None = None
         self._threads = ThreadPoolExecutor(2 * _AT_ONCE, thread_name_prefix="bolid-store")
+        self._alone = ThreadPoolExecutor(1, thread_name_prefix="bolid-look")
 
     async def __aenter__(self) -> "Store":
         self._task = asyncio.create_task(self._rounds())
@@ -170,12 +187,13 @@ class Store:
         if self._task is not None:
             await self._task
         self._threads.shutdown()
+        self._alone.shutdown()
         if self._error is not None:
             raise self._error
 
     def incoming(self) -> Incoming:
         """Return an empty photo."""
-        return Incoming(self._workspace.images, lambda: self._held < HELD)
+        return Incoming(self._workspace.images, self._memory)
 
     async def add(self, received: Received) -> None:
         """Hand over a photo; waits while too many are on their way.
@@ -185,7 +203,6 @@ class Store:
         """
         if self._error is not None:
             raise self._error
-        self._held += received.incoming.held
         await self._queue.put(received)
 
     def exists(self, sha256: str, format: str) -> bool:
@@ -199,6 +216,10 @@ class Store:
     async def in_thread(self, work: Callable[[], None]) -> None:
         """Run `work`, which takes long, beside the event loop."""
         await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def alone(self, work: Callable[[], None]) -> None:
+        """Run `work`, which takes long and much memory, beside the event loop and when no other such work runs."""
+        await asyncio.get_running_loop().run_in_executor(self._alone, work)
 
     async def _rounds(self) -> None:
         """Store round after round: while one gets its final names, the bytes of the next are synced."""
@@ -215,15 +236,12 @@ class Store:
         await placing
 
     async def _bring_to_disk(self, photos: Sequence[Received]) -> None:
-        held = sum(received.incoming.held for received in photos)
         try:
             if self._error is None:
                 await self._each_in_threads(_to_disk, photos)
         except Exception as error:
             # Whoever adds the next photo, or leaves the block, gets it: a full disk stops the crawl.
             self._error = error
-        finally:
-            self._held -= held
 
     async def _finish(self, photos: Sequence[Received]) -> None:
         """Give photos that are on the disk their final names, and say what became of each."""

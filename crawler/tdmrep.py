@@ -1,7 +1,9 @@
 """/.well-known/tdmrep.json: what a host reserves from text and data mining (W3C TDM Reservation Protocol).
 
-The file is a list of rules: a `location` in the pattern language of robots.txt, and `tdm-reservation` 1 or 0. A
-header `tdm-reservation` of an answer overrules it. No file means that nothing is reserved; a host that cannot say
+The file is a list of rules: a `location` in the pattern language of robots.txt, and `tdm-reservation` 1 or 0. Of
+several rules that fit, "the most specific match is the first in sequence" (6.2 of the report of 2024): a reader may
+take the first or the longest. In doubt the answer is no: if either reserves, the address is reserved. A header
+`tdm-reservation` of an answer overrules the file. No file means that nothing is reserved; a host that cannot say
 (5xx, 429, unreachable) is asked for nothing until it can, as with robots.txt.
 """
 
@@ -42,11 +44,8 @@ class Reservations:
         return unavailable(self.status)
 
     def reserves(self, url: str) -> bool:
-        """Say whether a rule reserves `url`.
-
-        Of several rules that fit, readers take the first or the longest; in doubt the answer is no, so each counts.
-        """
-        path = unquote(URL(url).raw_path_qs)
+        """Say whether the first or the longest rule that fits reserves `url`."""
+        path = _plain(URL(url).raw_path_qs)
         fitting = [rule for rule in self._rules if fits(rule[0], path)]
         return bool(fitting) and (fitting[0][1] or max(fitting, key=lambda rule: (len(rule[0]), rule[1]))[1])
 
@@ -58,10 +57,25 @@ def _rules_in(body: bytes) -> Sequence[Rule]:
         return ()
     entries = found if isinstance(found, list) else [found]
     return tuple(
-        (unquote(entry["location"]), str(entry.get("tdm-reservation", "")).strip().lower() in ("1", "true"))
+        (_pattern(entry["location"]), reserved(entry.get("tdm-reservation")))
         for entry in entries[:MAX_RULES]
         if isinstance(entry, dict) and isinstance(entry.get("location"), str)
     )
+
+
+def reserved(value: object) -> bool:
+    """Say whether a `tdm-reservation` reserves text and data mining: anything but 0 does, where there is one."""
+    return value is not None and str(value).strip().lower() not in ("0", "0.0", "false", "")
+
+
+def _plain(path: str) -> str:
+    """Return a path without percent-encoding, but for `$` and `*`, which patterns give another meaning."""
+    return unquote(path).replace("$", "%24").replace("*", "%2A")
+
+
+def _pattern(location: str) -> str:
+    parts = location.removesuffix("$").split("*")
+    return "*".join(map(_plain, parts)) + "$" * location.endswith("$")
 
 
 def fits(pattern: str, path: str) -> bool:

@@ -42,10 +42,19 @@ def read_list(file: Path, url_col: str, identity_col: str | None) -> Iterator[li
     stem = clean_slug(file.stem) or "list"
     try:
         for batch in reader(file, url_col, identity_col):
-            lines = [Listed(clean_slug(str(who or "")) or stem, str(url).strip()) for url, who in batch if url]
+            lines = [Listed(clean_slug(_words(who)) or stem, _words(url).strip()) for url, who in batch]
             yield [line for line in lines if line.url]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"cannot read --urls {file}: {error}; check the path and that it is UTF-8") from error
+
+
+def _words(value: object) -> str:
+    """Return a value of a table as text: nothing for null and NaN, 7 for 7.0 (pandas makes numbers of such columns)."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def list_digest(file: Path, url_col: str, identity_col: str | None) -> str:
@@ -103,4 +112,6 @@ def _columns(file: Path, known: Sequence[str], url_col: str, identity_col: str |
                 f"{file} has no column '{column}'{near_match(column, known)}; name it with {option} "
                 f"(columns: {', '.join(known)})"
             )
+        if known.count(column) > 1:
+            raise ConfigError(f"{file} has more than one column '{column}'; rename all but one")
     return [column for column, _ in wanted]

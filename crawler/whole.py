@@ -1,8 +1,8 @@
 """Whether all bytes of a photo came: cheap marks first, then its structure or a full decode where they leave a doubt.
 
 A file that ends with the end mark of its format is whole. One that does not may carry bytes behind the mark
-(cameras and editors add some): the chunks of PNG and the boxes of AVIF say where the photo ends, the others
-are decoded.
+(cameras and editors add some): the chunks of PNG, the blocks of GIF and the boxes of AVIF say where the photo ends,
+the others are decoded.
 """
 
 import struct
@@ -16,23 +16,24 @@ from .outcome import Failure, Rejection
 from .probe import Size, has_end
 from .store import Incoming
 
+# What Pillow's decoders raise on damaged data.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, RuntimeError, struct.error)
 
-async def check_whole(
-    incoming: Incoming, size: Size, in_thread: Callable[[Callable[[], None]], Awaitable[None]]
-) -> None:
+
+async def check_whole(incoming: Incoming, size: Size, alone: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
     """Check that the last bytes of a photo are there.
 
     Args:
         incoming: the file, written completely.
         size: what the probe found.
-        in_thread: runs a function beside the event loop.
+        alone: runs a function beside the event loop, one at a time: a decoded photo may take 300 MB.
 
     Raises:
         Failure: the photo is cut off (`truncated`).
         Rejection: Pillow cannot read it at all (`not_an_image`).
     """
     if not has_end(size, incoming.head, incoming.tail, incoming.bytes):
-        await in_thread(lambda: look_closer(incoming.reader(), size.format))
+        await alone(lambda: look_closer(incoming.reader(), size.format))
 
 
 def look_closer(opened: IO[bytes], format: str) -> None:
@@ -44,6 +45,8 @@ def look_closer(opened: IO[bytes], format: str) -> None:
     with opened as file:
         if format == "PNG":
             _require_chunks(file)
+        elif format == "GIF":
+            _require_blocks(file)
         elif not (format == "AVIF" and _boxes_fill(file)):
             decode(file)
 
@@ -59,18 +62,45 @@ def _require_chunks(file: IO[bytes]) -> None:
     raise Failure("truncated", "PNG without IEND")
 
 
+def _require_blocks(file: IO[bytes]) -> None:
+    """Walk the blocks of a GIF to its trailer (GIF89a specification, 18 to 27); Pillow misses it only in some."""
+    _skip_colours(file, file.read(13)[10:])
+    while (mark := file.read(1)) and mark in b"!,":
+        if mark == b"!":
+            file.read(1)  # kind of the extension
+        else:
+            _skip_colours(file, file.read(9)[8:])
+            file.read(1)  # code size of the pixels
+        _skip_blocks(file)
+    if mark != b";":
+        raise Failure("truncated", "GIF without its trailer")
+
+
+def _skip_colours(file: IO[bytes], packed: bytes) -> None:
+    if packed and packed[0] & 0x80:
+        file.seek(3 * 2 ** ((packed[0] & 7) + 1), 1)
+
+
+def _skip_blocks(file: IO[bytes]) -> None:
+    while length := file.read(1):
+        if length == b"\0":
+            return
+        file.seek(length[0], 1)
+
+
 def _boxes_fill(file: IO[bytes]) -> bool:
-    """Say whether the top boxes of an AVIF end exactly where the file does (ISO/IEC 14496-12, 4.2)."""
+    """Say whether the top boxes of an AVIF, pixels among them, end where the file does (ISO/IEC 14496-12, 4.2)."""
     end = file.seek(0, 2)
-    offset = 0
+    offset, pixels = 0, False
     while offset + 8 <= end:
         file.seek(offset)
-        length, _, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
+        length, kind, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
         length = large if length == 1 else length
         if length < 8:
             return False
         offset += length
-    return offset == end
+        pixels = pixels or kind == b"mdat"
+    return pixels and offset == end
 
 
 def decode(file: IO[bytes]) -> None:
@@ -78,7 +108,7 @@ def decode(file: IO[bytes]) -> None:
 
     Raises:
         Failure: data is missing or damaged (`truncated`).
-        Rejection: `not_an_image`.
+        Rejection: `not_an_image`, or `too_many_pixels` where a frame is larger than the header says.
     """
     try:
         with warnings.catch_warnings():
@@ -88,5 +118,7 @@ def decode(file: IO[bytes]) -> None:
                 image.load()
     except UnidentifiedImageError as error:
         raise Rejection("not_an_image", detail=str(error)) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise Failure("truncated", str(error)) from error
+    except Image.DecompressionBombError as error:
+        raise Rejection("too_many_pixels", detail=str(error)) from error
+    except _DAMAGED as error:
+        raise Failure("truncated", f"{type(error).__name__}: {error}") from error

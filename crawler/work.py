@@ -55,10 +55,11 @@ class Work:
         self._identities, self._patience, self._tally, self._wake_all = identities, patience, tally, wake_all
         self._chance = random.Random()
         self._unfit: Counter[str] = Counter()
+        self._claimed_at = 0.0
 
     def claim(self, host: str, limit: int) -> list[Job]:
         """Take up to `limit` photos of a host, then pages: a gallery is finished before the next one begins."""
-        now = time.time()
+        now = self._claimed_at = time.time()
         if self._hosts.resumes_in(host) > 0:
             # Claimed now they would only wait; one is enough to notice when the pause is over.
             limit = min(limit, 1)
@@ -74,8 +75,11 @@ class Work:
         return max(1, min(self._patience.concurrency, int(self._hosts.pace(host).rate * QUEUE_S)))
 
     def due(self, host: str) -> float | None:
-        """Return when the next waiting row of a host is due (Unix time)."""
-        return self._frontier.next_due(host, time.time())
+        """Return when the next waiting row of a host is due (Unix time), of those that the last claim left.
+
+        Not of those that wait now: a row that fell due since the claim would be in neither, and be left behind.
+        """
+        return self._frontier.next_due(host, self._claimed_at)
 
     async def _page(self, pages: PageWork, row: PageRow) -> None:
         try:

@@ -70,3 +70,10 @@ def test_a_lock_names_its_owner_and_dies_with_it(tmp_path: Path):
         owner.wait()
     with atomic.locked(tmp_path / "lock", "it"):
         pass
+
+
+def test_a_path_that_cannot_be_is_a_message(tmp_path: Path):
+    with pytest.raises(WorkspaceError, match="too long"):
+        atomic.write_text(tmp_path / ("x" * 5000) / "a.txt", "x")
+    with pytest.raises(WorkspaceError, match="another path"):
+        atomic.write_text(Path("/proc/nope/a.txt"), "x")

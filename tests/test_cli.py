@@ -104,7 +104,7 @@ def test_sizes(text: str, size: int):
     assert cli._bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "M", "-1", "0", "64X"])
+@pytest.mark.parametrize("text", ["", "M", "-1", "0", "64X", "inf", "nan"])
 def test_wrong_sizes_are_refused(text: str):
     with pytest.raises(typer.BadParameter):
         cli._bytes(text)

@@ -1,7 +1,7 @@
 """Spelling of addresses, and which of them are public."""
 
 import pytest
-from bolid.crawler.address import canonical, host_port, is_loopback, is_public, origin, parse_host_port
+from bolid.crawler.address import canonical, host_port, is_loopback, is_public, literal, origin, parse_host_port
 from bolid.errors import ConfigError
 
 BASE = "https://site.example/a/b/?page=1"
@@ -45,7 +45,8 @@ def test_canonical(link, expected) -> None:
         "100.100.100.200", "168.63.129.16", "192.0.0.192", "198.18.0.1", "203.0.113.5", "224.0.0.1", "239.255.255.250",
         "240.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1",
         "2001:db8::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::",
-        "2002:a9fe:a9fe::", "2001:0:0:0:0:0:80ff:fffe",
+        "2002:a9fe:a9fe::", "2001:0:0:0:0:0:80ff:fffe", "::127.0.0.1", "64:ff9b:1::7f00:1", "fec0::1",
+        "5f00::1", "100::1",
     ],
 )  # fmt: skip
 def test_not_public(ip) -> None:
@@ -58,6 +59,19 @@ def test_public(ip) -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "ip"),
+    [
+        ("127.0.0.1", "127.0.0.1"), ("127.1", "127.0.0.1"), ("2130706433", "127.0.0.1"), ("0x7f000001", "127.0.0.1"),
+        ("0177.0.0.1", "127.0.0.1"), ("0", "0.0.0.0"), ("10.1", "10.0.0.1"), ("127.0.0.1.", "127.0.0.1"),
+        ("::1", "::1"), ("site.example", None), ("1.2.3.4.5", None), ("x" * 300, None), ("", None),
+    ],
+)  # fmt: skip
+def test_spellings_of_an_ip_address(host, ip) -> None:
+    """Those of inet_aton (POSIX), which connect without any resolver."""
+    assert literal(host) == ip
+
+
+@pytest.mark.parametrize(
     ("url", "loopback"),
     [
         ("http://127.0.0.1:8000/", True),
@@ -66,6 +80,8 @@ def test_public(ip) -> None:
         ("http://localhost/", True),
         ("http://localhost./", True),
         ("http://gallery.localhost/", True),
+        ("http://2130706433/", True),
+        ("http://127.1/", True),
         ("http://10.0.0.1/", False),
         ("http://localhost.example/", False),
         ("https://www.theplace.ru/", False),

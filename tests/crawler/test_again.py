@@ -237,7 +237,7 @@ def test_a_crawl_delay_bounds_the_pace(gallery, workspace, options) -> None:
     hosts = Hosts(frontier, 1000.0, 600.0, 1.0)
 
     async def ask() -> float:
-        async with Fetcher(hosts, "bolid", {gallery.host_port}, Limits()) as fetcher:
+        async with Fetcher(hosts, None, {gallery.host_port}, Limits()) as fetcher:
             hosts.fetcher = fetcher
             await hosts.admit(f"{gallery.url}/x.jpg")
             return hosts.pace(gallery.url).rate
@@ -276,3 +276,33 @@ def test_leftovers_of_a_dead_crawl_are_removed(gallery, workspace, options) -> N
     crawl(workspace, options())
     assert not any(file.exists() for file in mine)
     assert all(file.exists() for file in others)
+
+
+def test_retry_failed_reads_the_picture_page_again(gallery, workspace, options) -> None:
+    """An image that moved, or whose address was good for a while only, has another address there now."""
+    gallery.add("anna_petrova", 3, seed=1)
+    moved = "/img/anna_petrova/1.jpg?signed=2"
+
+    async def gone(request):
+        return gallery.normal(request) if "signed" in request.query_string else web.Response(status=403)
+
+    async def page(request):
+        return gallery.html(f'<img class="pic big_pic" src="{moved}">')
+
+    gallery.override["/img/anna_petrova/1.jpg"] = gone
+    assert crawl(workspace, options()).rejected == {"forbidden": 1}
+    gallery.override["/photos/anna_petrova/pic-1.html"] = page
+    gallery.log.clear()
+    assert crawl(workspace, options(retry_failed=True)).stored == 3
+    assert gallery.photos_asked == {moved: 1}
+
+
+def test_a_crawl_delay_of_a_day_is_a_pause_and_outlives_the_run(gallery, workspace, options) -> None:
+    from bolid.errors import SiteError
+
+    gallery.add("anna_petrova", 3, seed=1)
+    gallery.robots = "User-agent: *\nCrawl-delay: 86400"
+    for _ in range(2):
+        with pytest.raises(SiteError, match="run the same command again later"):
+            crawl(workspace, options())
+    assert gallery.asked == {"/robots.txt": 1}

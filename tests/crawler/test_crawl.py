@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pyarrow.parquet as pq
 import pytest
-from bolid.crawler.crawl import CrawlOptions, crawl
+from bolid.crawler.crawl import CrawlOptions, crawl, crawl_urls
 from bolid.workspace import Workspace
 
 COLUMNS = [
@@ -146,6 +146,19 @@ def test_one_address_under_two_identities_is_asked_for_once(gallery, workspace, 
     assert sharing == ["anna_petrova", "boris_ivanov"]
 
 
+@pytest.mark.parametrize(("before", "now", "stored_", "why"), [(1000, 100, 3, {}), (10, 1000, 0, {"too_small": 3})])
+def test_an_address_known_from_another_crawl_is_judged_by_the_limits_of_this_one(
+    gallery, workspace, options, tmp_path, before, now, stored_, why
+) -> None:
+    gallery.add("anna_petrova", 3, seed=1)
+    file = tmp_path / "list.txt"
+    file.write_text(gallery.url + gallery.image_paths("anna_petrova")[1])
+    crawl_urls(workspace, options(min_res=before), file)
+    summary = crawl(workspace, options(min_res=now))
+    assert (summary.stored, summary.rejected) == (stored_, why)
+    assert gallery.photos_asked["/img/anna_petrova/1.jpg"] == (2 if before > now else 1)
+
+
 def test_links_to_the_real_host_are_followed_on_the_given_one(gallery, workspace, options) -> None:
     person = gallery.add("anna_petrova", 2, seed=1)
 
@@ -177,3 +190,27 @@ def test_the_table_is_rebuilt_from_the_frontier(gallery, workspace, options: Cal
     workspace.images_table.unlink()
     assert write_images_table(workspace) == 5
     assert workspace.images_table.read_bytes() == before
+
+
+def test_the_table_is_written_when_something_changed_and_only_then(gallery, workspace, options) -> None:
+    def identity() -> tuple[int, int]:
+        found = workspace.images_table.stat()
+        return found.st_ino, found.st_mtime_ns
+
+    person = gallery.add("anna_petrova", 3, seed=1)
+    crawl(workspace, options())
+    first = identity()
+    assert crawl(workspace, options()).stored == 3
+    assert identity() == first
+    # A file that is not the one bolid wrote is replaced.
+    content = workspace.images_table.read_bytes()
+    workspace.images_table.write_bytes(b"something else")
+    crawl(workspace, options())
+    assert workspace.images_table.read_bytes() == content
+    (workspace.root / "suppress.txt").write_text(hashlib.sha256(person.photos[0]).hexdigest())
+    crawl(workspace, options())
+    assert pq.read_metadata(workspace.images_table).num_rows == 2
+    (workspace.root / "suppress.txt").unlink()
+    crawl(workspace, options())
+    assert workspace.images_table.read_bytes() != content  # fetched again, so at another time
+    assert pq.read_metadata(workspace.images_table).num_rows == 3

@@ -7,7 +7,7 @@ import pytest
 from bolid.crawler import restart
 from bolid.crawler.extract import Gallery, PageLink, PhotoLink
 from bolid.crawler.frontier import Frontier
-from bolid.crawler.outcome import Rejection
+from bolid.crawler.outcome import OPT_OUT, Rejection
 from bolid.crawler.report import Sample, Speed, clock, speed
 from bolid.crawler.rows import Bounds
 
@@ -57,9 +57,43 @@ def test_claims_use_indices_only(frontier) -> None:
     ]
     large = [plan for plan in plans if re.match(r"\w+ (photos|pages|earlier)\b", plan)]
     used = {re.sub(r".*USING (?:COVERING )?(?:INDEX )?(\w+).*", r"\1", plan) for plan in large}
-    assert used == {"photos_pending", "pages_open", "pages_open_of_identity", "pages_pending", "photos_underway",
+    assert used == {"photos_pending", "pages_open", "pages_open_of_identity", "pages_pending", "photos_taken",
                     "INTEGER", "sqlite_autoindex_photos_1"}  # fmt: skip
     assert all(plan.startswith("SEARCH") for plan in large)
+
+
+def test_the_begin_and_the_end_of_a_run_use_indices_only(frontier) -> None:
+    """What an earlier run stored is not looked at, however much it is."""
+    statements: list[str] = []
+    frontier.database.set_trace_callback(statements.append)
+    restart.recover(frontier, lambda sha256, format: True)
+    restart.reconsider(frontier, BOUNDS, 10**6)
+    frontier.open_photos()
+    frontier.unfit()
+    frontier.release_all()
+    frontier.database.set_trace_callback(None)
+    asked = [each for each in statements if " photos " in f"{each} " and not each.startswith(("BEGIN", "COMMIT"))]
+    assert len(asked) > 8
+    for statement in asked:
+        plan = [row["detail"] for row in frontier.database.execute(f"EXPLAIN QUERY PLAN {statement}")]
+        assert not any(step.startswith("SCAN photos") for step in plan), (statement, plan)
+
+
+def test_a_row_that_falls_due_between_two_looks_is_not_left_behind(frontier, monkeypatch) -> None:
+    """A claim finds it not due yet; asked a moment later when the next one is due, the crawl must not say never."""
+    from bolid.crawler.hosts import Hosts
+    from bolid.crawler.receive import Tally
+    from bolid.crawler.work import Patience, Work
+
+    (index,) = frontier.claim_pages(HOST, 1.0, 8, None)
+    frontier.retry(index, 100.5, "timeout", "")
+    clock = iter((100.0, 101.0, 102.0))
+    monkeypatch.setattr("bolid.crawler.work.time.time", lambda: next(clock))
+    hosts = Hosts(frontier, 1000.0, 600.0, 1.0)
+    monkeypatch.setattr(hosts, "resumes_in", lambda host: 0.0)
+    work = Work(frontier, hosts, None, None, None, Patience(4, 1.0, 8), Tally(), lambda: None)
+    assert work.claim(HOST, 8) == []
+    assert work.due(HOST) == 100.5
 
 
 def test_a_claimed_row_is_claimed_once(frontier) -> None:
@@ -157,6 +191,19 @@ def test_an_error_in_a_transaction_changes_nothing(frontier) -> None:
         db.execute("DELETE FROM pages")
         raise ZeroDivisionError
     assert frontier.database.execute("SELECT count(*) FROM pages").fetchone()[0] == 1
+
+
+def test_an_opt_out_on_a_later_page_ends_what_is_still_to_be_asked_for(frontier) -> None:
+    read_index(frontier, "anna", "boris")
+    anna, boris = frontier.claim_pages(HOST, 1.0, 8, None)
+    further = (PageLink("person", f"{HOST}/p/anna/?page=2", "anna", 2),)
+    frontier.gallery_read(anna, shown(3, further, "a"), BOUNDS, None, None, None)
+    frontier.gallery_read(boris, shown(2, prefix="b"), BOUNDS, None, None, None)
+    (second,) = frontier.claim_pages(HOST, 1.0, 8, None)
+    frontier.page_rejected(second, Rejection(OPT_OUT, detail="x-robots-tag: noai"))
+    assert {row.slug for row in frontier.claim_photos(HOST, 1.0, 8)} == {"boris"}
+    refused = "SELECT count(*) FROM photos WHERE state = 'rejected' AND reason = 'opt_out' AND detail LIKE '%noai'"
+    assert frontier.database.execute(refused).fetchone()[0] == 3
 
 
 def test_the_words_beside_the_bar() -> None:

@@ -190,6 +190,11 @@ def test_five_redirects_and_no_more(gallery, workspace, options, one, hops, reas
         ("http://[::1]/x.jpg", "private_address"),
         ("http://[::ffff:10.0.0.1]/x.jpg", "private_address"),
         ("http://localhost:9/x.jpg", "private_address"),
+        ("http://2130706433:9/x.jpg", "private_address"),
+        ("http://127.1:9/x.jpg", "private_address"),
+        ("http://0x7f.0.0.1:9/x.jpg", "private_address"),
+        ("http://0:9/x.jpg", "private_address"),
+        ("http://[64:ff9b::7f00:1]/x.jpg", "private_address"),
     ],
 )
 def test_a_redirect_leads_nowhere_private(gallery, workspace, options, one, location, reason) -> None:
@@ -215,11 +220,11 @@ def test_a_name_that_resolves_into_a_private_network_is_refused(gallery, workspa
         return gallery.html(f'<img class="pic big_pic" src="http://images.example:{port}{one}">')
 
     gallery.override["/photos/anna_petrova/pic-1.html"] = rebound
-    summary = crawl(workspace, options())
+    summary = crawl(workspace, options(contact="me@example.org"))
     assert (summary.stored, summary.rejected) == (2, {"private_address": 1})
     assert asked == ["images.example"]
     # The same name is connected to once the user allows it.
-    allowed = options(allow_private=(gallery.host_port, f"images.example:{port}"))
+    allowed = options(allow_private=(gallery.host_port, f"images.example:{port}"), contact="me@example.org")
     assert crawl(workspace, allowed).stored == 3
 
 
@@ -253,6 +258,7 @@ def test_pages_stay_on_the_hosts_of_the_site(gallery, workspace, options, server
     gallery.override["/photos/anna_petrova/pic-1.html"] = away
     summary = crawl(workspace, options(allow_private=(gallery.host_port, elsewhere.host_port)))
     assert summary.rejected == {"off_site": 1}
+    assert elsewhere.log == []
 
 
 def test_images_may_lie_on_another_host_with_rules_of_its_own(gallery, workspace, options, server) -> None:
@@ -362,6 +368,14 @@ def test_a_live_crawl_needs_a_contact(workspace, options) -> None:
     with pytest.raises(PolicyError, match="--contact"):
         crawl(workspace, options(start_url="https://photos.example/"))
     assert not workspace.root.exists()
+
+
+def test_a_crawl_of_this_machine_without_contact_asks_no_live_host(gallery, workspace, options, one) -> None:
+    gallery.override[one] = replying(status=302, headers={"Location": "http://photos.example/x.jpg"})
+    summary = crawl(workspace, options())
+    assert (summary.stored, summary.rejected) == (2, {"no_contact": 1})
+    # With a contact it is asked for, and here it is not found.
+    assert crawl(workspace, options(contact="me@example.org", tries=1)).failed == {"dns": 1}
 
 
 def test_a_private_start_needs_permission(gallery, workspace, options) -> None:

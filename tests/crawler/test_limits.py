@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import hashlib
 import sqlite3
 import ssl
 import zlib
@@ -312,3 +313,91 @@ def test_a_private_name_may_be_allowed(gallery, workspace, options, one) -> None
     port = gallery.url.rsplit(":", 1)[1]
     named = options(start_url=f"http://localhost:{port}", allow_private=(f"localhost:{port}",))
     assert crawl(workspace, named).stored == 3
+
+
+def test_a_full_disk_under_the_frontier_stops_the_crawl_and_loses_nothing(
+    gallery, workspace, options, monkeypatch
+) -> None:
+    from bolid.crawler import frontier
+    from bolid.crawler.schema import connect
+    from bolid.errors import WorkspaceError
+
+    gallery.add("anna_petrova", 60, seed=1)
+
+    def small(path: Path) -> sqlite3.Connection:
+        database = connect(path)
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+        database.execute(f"PRAGMA max_page_count = {pages + 3}")
+        return database
+
+    with monkeypatch.context() as patched:
+        patched.setattr(frontier, "connect", small)
+        with pytest.raises(WorkspaceError, match="full"):
+            crawl(workspace, options())
+    assert crawl(workspace, options()).stored == 60
+
+
+def test_a_frontier_that_another_program_holds_is_said(gallery, workspace, options) -> None:
+    from bolid.crawler.frontier import Frontier
+    from bolid.errors import WorkspaceError
+
+    opened = Frontier(workspace.frontier, "site", "site")
+    opened.database.execute("PRAGMA busy_timeout = 1")
+    other = sqlite3.connect(workspace.frontier, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(WorkspaceError, match=r"locked.*run the same command again"):
+        opened.release_all()
+    other.execute("ROLLBACK")
+    opened.release_all()
+    other.close()
+    opened.close()
+
+
+def test_photos_on_their_way_share_one_memory(tmp_path, monkeypatch) -> None:
+    """What arrives counts too: many slow photos together stay under the limit, the others go through the disk."""
+    from bolid.crawler.store import Incoming, Memory
+
+    monkeypatch.setattr("bolid.crawler.store.HELD", 1000)
+    memory = Memory()
+    photos = [Incoming(tmp_path, memory) for _ in range(5)]
+    for photo in photos:
+        photo.write(bytes(400))
+    assert memory.held == 1200
+    assert [photo.path is None for photo in photos] == [True, True, True, False, False]
+    assert photos[0].to_disk() == hashlib.sha256(bytes(400)).hexdigest()
+    assert memory.held == 800
+    for photo in photos:
+        photo.discard()
+    assert (memory.held, list(tmp_path.iterdir())) == (0, [])
+
+
+def test_a_gallery_without_end_costs_no_more_than_its_photos_may(gallery, workspace, options) -> None:
+    """Every page shows the same photos and leads to a next one."""
+    gallery.add("anna_petrova", 3, seed=1)
+
+    async def page(request):
+        place = int(request.query.get("page", "1"))
+        thumbs = "".join(gallery.thumbnail(f"/photos/anna_petrova/pic-{n}.html") for n in range(3))
+        return gallery.html(f'<h1>Anna</h1>{thumbs}<div class="listalka"><a href="?page={place + 1}">next</a></div>')
+
+    gallery.override["/photos/anna_petrova/"] = page
+    assert crawl(workspace, options(max_photos=7)).stored == 3
+    assert sum(path.startswith("/photos/anna_petrova/?page") for path in gallery.asked) == 6
+    database = sqlite3.connect(workspace.frontier)
+    refused = database.execute("SELECT url, reason, value FROM pages WHERE state = 'rejected'").fetchall()
+    database.close()
+    assert refused == [(f"{gallery.url}/photos/anna_petrova/?page=8", "too_many_pages", 7.0)]
+    # A larger number of photos looks further.
+    crawl(workspace, options(max_photos=9))
+    assert sum(path.startswith("/photos/anna_petrova/?page") for path in gallery.asked) == 8
+
+
+def test_a_page_of_a_million_tags_is_refused_unparsed(gallery, workspace, options) -> None:
+    """Parsed it would take a GB of memory and a minute in which nothing else happens."""
+    gallery.add("anna_petrova", 3, seed=1)
+
+    async def heavy(request):
+        return web.Response(body=b"<i>x</i>" * 500_000, content_type="text/html")
+
+    gallery.override["/photos/anna_petrova/pic-1.html"] = heavy
+    assert crawl(workspace, options()).rejected == {"page_too_large": 1}

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import web
 from bolid.crawler.crawl import crawl
-from bolid.crawler.optout import header_refusal, reserved
+from bolid.crawler.optout import header_refusal
 from bolid.crawler.suppress import read_suppression
-from bolid.crawler.tdmrep import Reservations, fits
+from bolid.crawler.tdmrep import Reservations, fits, reserved
 from bolid.errors import ConfigError, SiteError
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -52,6 +52,11 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
         (["nofollow, noarchive, nosnippet, notranslate"], None),
         (["noai noimageai"], "noai"),
         (["nofollow; noai"], "noai"),
+        (["noai: true"], "noai"),
+        (['"noai"'], "noai"),
+        (["unavailable_after: 25 Jun 2031, 10:00:00 GMT, noai"], "noai"),
+        (["unavailable_after: Wed, 25 Jun 99999999999999999999 15:00:00 GMT"], None),
+        (["googlebot: max-snippet: 20, max-image-preview: large, noai"], None),
         (["", " , ,"], None),
         ([], None),
     ],
@@ -176,6 +181,9 @@ def test_locations_of_a_tdmrep_file(pattern, path, fitting) -> None:
         ([{"location": "/", "tdm-reservation": 1}, {"location": "/img/", "tdm-reservation": 0}], True),
         ([{"location": "/", "tdm-reservation": 0}, {"location": "/img/", "tdm-reservation": 1}], True),
         ([{"location": "/img/%D0%B6", "tdm-reservation": 1}, {"location": "/img/", "tdm-reservation": 0}], True),
+        ([{"location": "/", "tdm-reservation": 1.0}], True),
+        ([{"location": "/", "tdm-reservation": False}], False),
+        ([{"location": "/"}], False),
         ([{"location": 5, "tdm-reservation": 1}, "nonsense", {}], False),
         ("nonsense", False),
     ],
@@ -185,6 +193,22 @@ def test_rules_of_a_tdmrep_file(rules, reserved_) -> None:
     assert Reservations(200, body).reserves("https://x.example/img/ж/1.jpg") is reserved_
     assert Reservations(200, b"\xef\xbb\xbf" + body).reserves("https://x.example/img/ж/1.jpg") is reserved_
     assert not Reservations(404, body).reserves("https://x.example/img/ж/1.jpg")
+
+
+@pytest.mark.parametrize(
+    ("location", "path", "reserved_"),
+    [
+        ("/path/foo-%24", "/path/foo-$", True),  # the example of the specification, 6.2.1
+        ("/path/foo-%24", "/path/foo-", False),
+        ("/path/foo-%2A", "/path/foo-*", True),
+        ("/path/foo-%2A", "/path/foo-bar", False),
+        ("/a$b", "/a$b/c", True),
+        ("/a%62c$", "/abc", True),
+    ],
+)
+def test_encoded_signs_in_a_location_are_no_patterns(location, path, reserved_) -> None:
+    body = json.dumps([{"location": location, "tdm-reservation": 1}]).encode()
+    assert Reservations(200, body).reserves(f"https://x.example{path}") is reserved_
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
@@ -212,6 +236,38 @@ def test_a_header_overrules_the_tdmrep_file(gallery, workspace, options, one, va
     reserving(gallery, one)
     gallery.override[one] = opted_out(gallery, [("TDM-Reservation", value)])
     assert crawl(workspace, options()).stored == stored
+
+
+def test_a_reservation_is_remembered_while_many_other_hosts_are_asked(
+    gallery, workspace, options, server, monkeypatch
+) -> None:
+    """The answer comes when the host has left the memory for others."""
+    import asyncio
+
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr("bolid.crawler.hosts.MAX_KNOWN", 1)
+    gallery.add("anna_petrova", 12, seed=1)
+    gallery.per_page = 12
+    images = server.start(type(gallery)(people=gallery.people))
+    reserving(images, "/img/anna_petrova/0.jpg")
+
+    async def slow(request):
+        await asyncio.sleep(0.3 if request.path.startswith("/img/") else 0)
+
+    async def page(request):
+        number = request.path.rpartition("-")[2].removesuffix(".html")
+        return gallery.html(f'<img class="pic big_pic" src="{images.url}/img/anna_petrova/{number}.jpg">')
+
+    images.before = slow
+    for n in (0, 1):
+        gallery.override[f"/photos/anna_petrova/pic-{n}.html"] = page
+    allowed = (gallery.host_port, images.host_port)
+    summary = crawl(workspace, options(allow_private=allowed, concurrency=2, rate=100))
+    assert (summary.stored, summary.rejected) == (11, {"opt_out": 1})
+    assert {row["robots"] for row in pq.read_table(workspace.images_table).to_pylist()} == {
+        "allowed: no robots.txt (404)"
+    }
 
 
 def test_a_tdmrep_file_may_reserve_a_person(gallery, workspace, options, one) -> None:
@@ -293,6 +349,19 @@ def test_a_suppressed_hash_goes_wherever_it_is(gallery, workspace, options, one)
     assert crawl(workspace, options()).stored == 2
     assert gone not in files(workspace)
     assert len(files(workspace)) == 2
+
+
+def test_a_redirect_to_what_is_suppressed_is_not_followed(gallery, workspace, options, one) -> None:
+    other = "/img/anna_petrova/2.jpg"
+    suppress(workspace, gallery.url + other)
+
+    async def away(request):
+        return web.Response(status=302, headers={"Location": other})
+
+    gallery.override[one] = away
+    summary = crawl(workspace, options())
+    assert (summary.stored, summary.rejected) == (1, {"suppressed": 2})
+    assert gallery.photos_asked[other] == 0
 
 
 def test_a_wrong_line_is_named(workspace) -> None:

@@ -17,6 +17,8 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
         ("120", 120.0),
         (" 7 ", 7.0),
         ("99999999", 86400.0),
+        ("9" * 400, 86400.0),
+        ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None),
         ("-1", None),
         ("1.5", None),
         ("", None),
@@ -93,6 +95,10 @@ def test_crawl_delay_bounds_the_rate() -> None:
     assert spans(pace, 10.0, 3) == [10.0, 14.0, 18.0]
     pace.limit(0.01)
     assert pace.rate == 0.25
+    asked = Pace(2.0)
+    asked.reserve(10.0)
+    asked.limit(4.0)
+    assert spans(asked, 10.0, 2) == [14.0, 18.0]
 
 
 def test_backoff_doubles_with_jitter_up_to_a_minute() -> None:
@@ -131,6 +137,13 @@ ROBOTS = [
     ("ID_SpecialCharacters, comment", FOO + "# comment\ndisallow: /foo/quz#q\n", "/foo/quz", False),
     ("byte order mark", "\ufeffuser-agent: bolid\ndisallow: /\n", "/x", False),
     ("a token is a whole word", "user-agent: bolidex\ndisallow: /\n", "/x", True),
+    ("a part of the token is another word", "user-agent: bo\ndisallow: /\nuser-agent: i\ndisallow: /\n", "/x", True),
+    ("a version is no part of the token", "user-agent: bolid/1.0 (+me)\ndisallow: /\n", "/x", False),
+    ("words behind the token", "user-agent: Bolid crawler\ndisallow: /\n", "/x", False),
+    ("nobody is named", "user-agent:\ndisallow: /\n", "/x", True),
+    ("everybody, and a comment", "user-agent: * # all\ndisallow: /\n", "/x", False),
+    ("carriage returns only", "user-agent: *\rdisallow: /\r", "/x", False),
+    ("groups of one agent are one", FOO + "disallow: /a\n\n" + FOO + "disallow: /x\n", "/x", False),
 ]
 
 

@@ -6,6 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bolid.crawler.crawl import crawl_urls
+from bolid.crawler.frontier import Frontier
+from bolid.crawler.url_list import read_list
 from bolid.errors import ConfigError, DataError, PolicyError
 
 
@@ -96,6 +98,58 @@ def test_live_addresses_need_a_contact(gallery, workspace, options, tmp_path, ad
     with pytest.raises(PolicyError, match=r"photos\.example.*--contact"):
         crawl_urls(workspace, options(), file)
     assert gallery.log == []
+    # Also when the list is known already.
+    assert crawl_urls(workspace, options(contact="me@example.org", tries=1), file).failed == {"dns": 1}
+    with pytest.raises(PolicyError, match=r"photos\.example.*--contact"):
+        crawl_urls(workspace, options(), file)
+
+
+def test_numbers_null_and_nan_as_identities(gallery, workspace, options, tmp_path, addresses) -> None:
+    """pandas writes a column of numbers with a gap as floats; 0 is a number like any other."""
+    file = tmp_path / "people.parquet"
+    owners = pa.array([0.0, 7.0, float("nan"), None, 2.5])
+    pq.write_table(pa.table({"url": addresses, "who": owners}), file)
+    crawl_urls(workspace, options(), file, "url", "who")
+    rows = pq.read_table(workspace.images_table).to_pylist()
+    assert {row["url"]: row["identity"] for row in rows} == dict(
+        zip(addresses, ["0", "7", "people", "people", "2.5"], strict=True)
+    )
+
+
+def test_null_and_nan_as_addresses_are_left_out(workspace, options, tmp_path) -> None:
+    file = tmp_path / "people.parquet"
+    pq.write_table(pa.table({"url": pa.array([float("nan"), None])}), file)
+    with pytest.raises(DataError, match="no address"):
+        crawl_urls(workspace, options(), file)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "\n\n"])
+def test_an_empty_list_is_no_success(workspace, options, tmp_path, text) -> None:
+    file = tmp_path / "people.txt"
+    file.write_text(text)
+    with pytest.raises(DataError, match="no address"):
+        crawl_urls(workspace, options(), file)
+
+
+def test_a_list_of_a_hundred_thousand_is_taken_in_once(gallery, workspace, options, tmp_path, addresses) -> None:
+    """Every address twice, one in ten malformed: rows are unique, and the second run reads nothing again."""
+    lines = [f"{gallery.url}/none/{n % 50_000}" if n % 10 else f"none/{n % 50_000}" for n in range(100_000)]
+    file = tmp_path / "people.txt"
+    file.write_text("\n".join(lines + addresses))
+    gallery.robots = "User-agent: *\nDisallow: /none/"
+    frontier = Frontier(workspace.frontier, "list-people", "list-people")
+    first = 0
+    for batch in read_list(file, "url", None):
+        frontier.add_listed(batch, first)
+        first += len(batch)
+    rows = dict(frontier.database.execute("SELECT state, count(*) FROM photos GROUP BY state").fetchall())
+    assert rows == {"pending": 45_000 + len(addresses), "rejected": 5_000}
+    # Taken in again after a crash before its end: nothing is added twice.
+    for batch in read_list(file, "url", None):
+        frontier.add_listed(batch, 0)
+    (offered,) = frontier.database.execute("SELECT offered FROM identities").fetchone()
+    assert offered == 50_000 + len(addresses)
+    frontier.close()
 
 
 def test_what_is_wrong_with_a_list_is_said(workspace, options, tmp_path, addresses) -> None:
@@ -104,6 +158,10 @@ def test_what_is_wrong_with_a_list_is_said(workspace, options, tmp_path, address
         crawl_urls(workspace, options(), table, "lnk")
     with pytest.raises(ConfigError, match="--identity-col"):
         crawl_urls(workspace, options(), table, "link", "person")
+    twice = tmp_path / "twice.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(addresses)] * 2, names=["url", "url"]), twice)
+    with pytest.raises(ConfigError, match="more than one column 'url'"):
+        crawl_urls(workspace, options(), twice)
     with pytest.raises(ConfigError, match="kind is unknown"):
         crawl_urls(workspace, options(), write(tmp_path / "people.json", addresses, []))
     with pytest.raises(ConfigError, match="cannot read"):
