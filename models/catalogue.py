@@ -210,6 +210,12 @@ FACE = (
             File("w600k_r50.onnx", "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43", 174_383_860),
         ),
         {"det_size": 640},
+        {
+            "same_person": Threshold(0.28, "two faces: 'same' of InsightFace's own demo"),
+            "identity_keep": Threshold(0.40, "a face and the centre of the others: WithAnyone's cut"),
+            "identity_reject": Threshold(0.28, "a face and the centre of the others: below InsightFace's 'same'"),
+            "identity_merge": Threshold(0.60, "the centres of two galleries"),
+        },
     ),
     Entry(
         "antelopev2",

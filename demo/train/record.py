@@ -8,7 +8,14 @@ from pathlib import Path
 from ... import __version__, atomic
 
 
-def write(folder: Path, title: str, what: str, config: Mapping[str, object], figures: Mapping[str, object]) -> None:
+def write(
+    folder: Path,
+    title: str,
+    what: str,
+    config: Mapping[str, object],
+    figures: Mapping[str, object],
+    licence: str = "Apache-2.0, as the code",
+) -> None:
     """Write `training.json`, `figures.json` and `README.md`, the card.
 
     Args:
@@ -17,6 +24,7 @@ def write(folder: Path, title: str, what: str, config: Mapping[str, object], fig
         what: what it is, what it was trained on, how, and what it is not, in Markdown.
         config: everything that decides the result: seeds, sizes, steps, learning rates.
         figures: measured on people and seeds that were not trained on; each name says what and in which unit.
+        licence: of the trained files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     atomic.write_text(folder / "training.json", json.dumps(dict(config), indent=2) + "\n")
@@ -30,7 +38,7 @@ def write(folder: Path, title: str, what: str, config: Mapping[str, object], fig
 
 {what.strip()}
 
-- Licence: Apache-2.0, as the code. Data: `bolid.demo.people`, made from numbers; no photo of anybody.
+- Licence: {licence}. Data: `bolid.demo.people`, made from numbers; no photo of anybody.
 - Made by `python -m bolid.demo.train`, bolid {__version__}, Python {platform.python_version()}; settings and seeds:
   `training.json`.
 
