@@ -14,7 +14,7 @@ import torch
 import webdataset
 from bolid.shards import IdentityBatchSampler, IdentityDataset, collate
 from bolid.shards.geometry import picture_window
-from bolid.shards.picture import decode
+from bolid.shards.picture import decode_planes
 from bolid.shards.reader import SampleReader
 from bolid.shards.store import open_store
 from PIL import Image, ImageOps
@@ -28,7 +28,7 @@ WHOLE = picture_window(PHOTO_SIZE, (SIDE, SIDE))
 
 def drafted(data: bytes) -> torch.Tensor:
     """Decode as bolid does: at the smallest JPEG scale that is enough."""
-    return torch.from_numpy(decode(data, WHOLE, (SIDE, SIDE)).transpose(2, 0, 1).copy())
+    return torch.from_numpy(decode_planes(data, WHOLE, (SIDE, SIDE))[0])
 
 
 def fully(data: bytes) -> torch.Tensor:

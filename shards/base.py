@@ -1,6 +1,6 @@
 """What a folder already holds when a pack begins: the ground that an append builds on."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -102,6 +102,15 @@ class Base:
     def photos(self) -> set[Pair]:
         """(slug, sha256) of every sample, retired ones too."""
         return set(zip(self._slugs, self.index["sha256"].to_pylist(), strict=True))
+
+    def rows_of_photos(self, shas: Collection[str]) -> list[tuple[str, str]]:
+        """Return (sha256, slug) of every sample, retired ones too, that is one of these photos."""
+        if not self.index.num_rows:
+            return []
+        same = self.index.select(["sha256", "identity_slug"]).filter(
+            pc.is_in(self.index["sha256"], pa.array(list(shas), pa.string()))
+        )
+        return list(zip(same["sha256"].to_pylist(), same["identity_slug"].to_pylist(), strict=True))
 
     @property
     def packs(self) -> int:

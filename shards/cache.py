@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import atomic
+from .tar import write_all
 
 ENVIRONMENT = "BOLID_CACHE"
 BLOCK_BYTES = 4 * 2**20
@@ -23,6 +24,8 @@ KEPT = 0.9
 """Part of the limit that an eviction leaves."""
 LOCKS = 1024
 """Lock files of a cache."""
+MOST_CHECKED = 2**17
+"""Blocks that a process remembers to have checked."""
 ABANDONED_S = 600.0
 """Age in seconds from which a temporary file belongs to nobody."""
 
@@ -76,10 +79,17 @@ class BlockCache:
         path = self._path(shard, number)
         with atomic.storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._reserve(len(data) + _DIGEST)
-            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=atomic.TEMPORARY_SUFFIX, delete=False) as file:
-                file.write(hashlib.sha256(data).digest() + data)
-            Path(file.name).replace(path)
+            descriptor, temporary = self._reserve(path.parent, len(data) + _DIGEST)
+            try:
+                with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123
+                    write_all(descriptor, [hashlib.sha256(data).digest(), data])
+                    status = os.fstat(file.fileno())
+                with self._ledger():  # so that nobody who counts meets the file twice, or not at all
+                    temporary.replace(path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+        self._note_checked(path, status)
 
     @contextlib.contextmanager
     def filling(self, shard: str, number: int) -> Iterator[None]:
@@ -90,17 +100,15 @@ class BlockCache:
         folder = self._folder / "locks"
         with atomic.storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            name = f"{(int(shard[:8], 16) + number) % LOCKS:04d}"
-            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with _locked(folder / f"{(int(shard[:8], 16) + number) % LOCKS:04d}"):
             yield
-        finally:
-            os.close(descriptor)
 
     def size(self) -> int:
         """Return the bytes of all files of the cache."""
-        return sum(path.stat().st_size for path in self._files())
+        if not self._folder.exists():
+            return 0
+        with self._ledger():
+            return self._counted()
 
     def _path(self, shard: str, number: int) -> Path:
         return self._folder / shard[:2] / f"{shard}-{number:06d}{_SUFFIX}"
@@ -113,26 +121,33 @@ class BlockCache:
         content = os.pread(descriptor, status.st_size, 0)
         if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
             return False
-        self._checked[path] = (status.st_ino, status.st_size)
+        self._note_checked(path, status)
         return True
 
-    def _reserve(self, size: int) -> None:
-        """Count `size` bytes more before they are written, and make room for them."""
+    def _note_checked(self, path: Path, status: os.stat_result) -> None:
+        if len(self._checked) >= MOST_CHECKED:
+            self._checked.clear()
+        self._checked[path] = (status.st_ino, status.st_size)
+
+    def _reserve(self, folder: Path, size: int) -> tuple[int, Path]:
+        """Make room for `size` bytes and return a temporary file that already has that size, so that all count it."""
         with self._ledger() as ledger:
             text = os.pread(ledger, 32, 0).decode("ascii", "replace")
-            total = int(text) if text.strip().isdecimal() else self.size()
+            total = int(text) if text.strip().isdecimal() else self._counted()
             total += size
             if total > self._limit:
                 total = self._evict(int(self._limit * KEPT) - size) + size
+            descriptor, name = tempfile.mkstemp(dir=folder, suffix=atomic.TEMPORARY_SUFFIX)
+            os.truncate(descriptor, size)
             os.pwrite(ledger, f"{total:020d}".encode(), 0)
+        return descriptor, Path(name)
+
+    def _counted(self) -> int:
+        return sum(status.st_size for _, status in self._files())
 
     def _evict(self, target: int) -> int:
         """Delete the least recently used files until the others take `target` bytes; return what they take."""
-        found = []
-        for path in self._files():
-            with contextlib.suppress(FileNotFoundError):  # another process moved its temporary file
-                status = path.stat()
-                found.append((status.st_mtime, status.st_size, path))
+        found = [(status.st_mtime, status.st_size, path) for path, status in self._files()]
         total = sum(size for _, size, _ in found)
         for used, size, path in sorted(found):
             abandoned = path.suffix == atomic.TEMPORARY_SUFFIX and time.time() - used > ABANDONED_S
@@ -141,14 +156,23 @@ class BlockCache:
                 total -= size
         return total
 
-    def _files(self) -> Iterator[Path]:
-        return (path for path in self._folder.glob("??/*") if path.suffix in (_SUFFIX, atomic.TEMPORARY_SUFFIX))
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self._folder.glob("??/*"):
+            if path.suffix in (_SUFFIX, atomic.TEMPORARY_SUFFIX):
+                with contextlib.suppress(FileNotFoundError):  # somebody deleted it
+                    yield path, path.stat()
 
-    @contextlib.contextmanager
-    def _ledger(self) -> Iterator[int]:
-        descriptor = os.open(self._folder / "ledger", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield descriptor
-        finally:
-            os.close(descriptor)
+    def _ledger(self) -> contextlib.AbstractContextManager[int]:
+        return _locked(self._folder / "ledger")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """Hold an exclusive lock on a file, created when missing, and yield its descriptor."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough: a worker that was forked now holds it too
+        os.close(descriptor)

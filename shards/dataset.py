@@ -21,7 +21,7 @@ from .store import FolderStore, open_store
 
 try:
     import torch
-    from torch.utils.data import Dataset
+    from torch.utils.data import Dataset, default_collate
 except ImportError as error:
     raise MissingExtraError("torch", "train") from error
 
@@ -35,7 +35,7 @@ PERSON_MARGIN = 0.1
 
 @dataclass(frozen=True)
 class View:
-    """A decoded photo: `pixels` uint8 `[height, width, 3]`, keypoints `[17][3]` in pixels of the crop."""
+    """A decoded photo: `pixels` uint8 `[3, height, width]`, keypoints `[17][3]` in pixels of the crop."""
 
     pixels: picture.Pixels
     keypoints: Floats
@@ -143,27 +143,21 @@ class IdentityDataset(Dataset[Item]):
         record = self._reader.record(row)
         window = _window(record, size, crop)
         try:
-            pixels = picture.decode(record.image, window, size)
-        except OSError as error:
-            raise DataError(
-                f"the picture of sample {record.key} cannot be decoded ({error}); check with: bolid shards verify"
-            ) from error
+            pixels, window = picture.decode_planes(record.image, window, size)
+        except picture.UNREADABLE as error:
+            raise self._reader.damaged(row, f"its picture cannot be decoded: {error!r}") from error
         top, left = window.top * size[1] / window.height, window.left * size[0] / window.width
         corner = (max(0, round(top)), max(0, round(left)))
         return View(pixels, keypoints_in_window(record.keypoints, window, size), record, corner)
 
-    def _tensor(self, pixels: Sequence[picture.Pixels], size: tuple[int, int]) -> torch.Tensor:
-        """Turn n pictures `[height, width, 3]` of `size` (width, height) into a tensor `[n, 3, height, width]`."""
-        planes = np.empty((len(pixels), 3, size[1], size[0]), np.uint8)
-        for number, one in enumerate(pixels):
-            planes[number] = one.transpose(2, 0, 1)
-        stacked = torch.from_numpy(planes)
-        return stacked.float().div_(127.5).sub_(1.0) if self._as_float else stacked
+    def _tensor(self, planes: picture.Pixels) -> torch.Tensor:
+        tensor = torch.from_numpy(planes)
+        return tensor.float().div_(127.5).sub_(1.0) if self._as_float else tensor
 
     def _target_fields(self, target: View, draw: Draw) -> Item:
         record = target.record
         return {
-            "target": self._tensor([target.pixels], draw.size or self.size)[0],
+            "target": self._tensor(target.pixels),
             "keypoints": torch.from_numpy(target.keypoints),
             "face": torch.from_numpy(record.face),
             "view_weight": torch.tensor(record.view_weight),
@@ -184,7 +178,8 @@ class IdentityDataset(Dataset[Item]):
         weights = [view.record.view_weight if slot < count else 0.0 for slot, view in enumerate(filled)]
         missing = self.refs - len(filled)
         width, height = self.reference_size
-        blanks = [np.full((height, width, 3), picture.PADDING, np.uint8)] * missing if missing else []
+        shape = (3, height, width)
+        blanks = [np.full(shape, picture.PADDING[0], np.uint8)] * missing if missing else []
         no_points = np.zeros((KEYPOINTS, 3), np.float32)
         points = [view.keypoints if slot < count else no_points for slot, view in enumerate(filled)]
         points += [no_points] * missing
@@ -193,7 +188,7 @@ class IdentityDataset(Dataset[Item]):
         faces += [no_face] * missing
         pixels = [view.pixels for view in filled] + blanks
         return {
-            "references": self._tensor(pixels, self.reference_size),
+            "references": self._tensor(np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)),
             "reference_keypoints": _stacked(points, (KEYPOINTS, 3)),
             "reference_faces": _stacked(faces, (FACE_DIMENSIONS,)),
             "reference_view_weight": torch.tensor(weights + [0.0] * missing),
@@ -211,7 +206,7 @@ def collate(items: Sequence[Item]) -> Item:
     for name, first in items[0].items():
         values = [item[name] for item in items]
         if isinstance(first, torch.Tensor):
-            batch[name] = torch.stack(values)
+            batch[name] = default_collate(values)  # stacks; a worker does it in the memory that it shares
         elif name in ("epoch", "step"):
             batch[name] = first
         elif isinstance(first, int):

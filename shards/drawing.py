@@ -7,8 +7,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 
 from .. import atomic, progress
+from ..errors import DataError
 from .geometry import scale_box, scale_keypoints
 from .index import find_rows, load_index
+from .picture import UNREADABLE
 from .reader import Record, SampleReader
 from .store import open_store
 
@@ -46,7 +48,12 @@ def show(shards: Path | str, name: str, out: Path) -> list[str]:
     rows = find_rows(load_index(store), name).slice(0, SHEET_MOST)
     reader = SampleReader(store, rows)
     records = [reader.record(row) for row in range(rows.num_rows)]
-    picture = drawn(records[0]) if len(records) == 1 else contact_sheet(records)
+    try:
+        picture = drawn(records[0]) if len(records) == 1 else contact_sheet(records)
+    except UNREADABLE as error:
+        raise DataError(
+            f"a picture of '{name}' cannot be decoded ({error!r}); check with: bolid shards verify {store.name}"
+        ) from error
     with atomic.replacing(out) as temporary:
         picture.save(temporary, Image.registered_extensions().get(out.suffix.lower(), "PNG"))
     return [describe(record) for record in records]

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+ROUNDING = 1e-3
+"""Pixels by which a window may seem to reach beyond the picture, because of rounding."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,48 @@ def keypoints_in_window(keypoints: Floats, window: Window, size: tuple[int, int]
     One that was not measured (confidence 0) is 0, 0, 0.
     """
     width, height = size
+    measured = keypoints[:, 2] > 0
+    if not measured.any():
+        return np.zeros_like(keypoints)
     x = (keypoints[:, 0] - window.left) * (width / window.width)
     y = (keypoints[:, 1] - window.top) * (height / window.height)
     inside = (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
-    measured = keypoints[:, 2] > 0
     mapped = np.stack([x, y, np.where(inside, keypoints[:, 2], 0.0)], axis=1)
     return np.where(measured[:, None], mapped, 0.0).astype(np.float32)
+
+
+def stored_window(window: Window, size: tuple[int, int], orientation: int) -> Window:
+    """Return the rectangle of a picture as it is stored that a window of the upright picture shows.
+
+    Args:
+        window: in pixels of the upright picture.
+        size: (width, height) of the stored picture, before its orientation is applied.
+        orientation: EXIF orientation, 1 to 8 (TIFF 6.0, tag 274).
+    """
+    width, height = (window.height, window.width) if orientation >= 5 else (window.width, window.height)
+    left, top = (window.top, window.left) if orientation >= 5 else (window.left, window.top)
+    if orientation in (2, 3, 7, 8):
+        left = size[0] - left - width
+    if orientation in (3, 4, 6, 7):
+        top = size[1] - top - height
+    return Window(left, top, width, height)
+
+
+def whole_pixels(window: Window, picture: tuple[int, int]) -> Window:
+    """Return the nearest window of whole pixels; one that lies inside the picture (width, height) stays inside."""
+    left, width = _whole(window.left, window.width, picture[0])
+    top, height = _whole(window.top, window.height, picture[1])
+    return Window(left, top, width, height)
+
+
+def _whole(start: float, length: float, limit: int) -> tuple[int, int]:
+    """Round an interval: its length first, because that decides the scale, then its middle."""
+    rounded = max(1, round(length))
+    first = round(start + (length - rounded) / 2)
+    if start >= -ROUNDING and start + length <= limit + ROUNDING:
+        rounded = min(rounded, limit)
+        first = min(max(first, 0), limit - rounded)
+    return first, rounded
 
 
 def picture_window(picture: tuple[int, int], size: tuple[int, int]) -> Window:

@@ -20,6 +20,9 @@ from .store import Store, open_store
 
 Integers = npt.NDArray[np.int64]
 
+HASHED = ("identity", "number", "width", "height", "image_size")
+"""Columns that tell which photo a row is, among those that every reader has at hand."""
+
 
 def read_index(
     shards: Path | str, split: str | None = None, *, retired: bool = False, columns: Sequence[str] | None = None
@@ -54,7 +57,8 @@ def load_index(
             groups = (_chosen(file, group, wanted, split, retired) for group in range(file.num_row_groups))
             index = gathered(groups, schema, file.metadata.num_rows)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{store.name}/{INDEX_FILE} cannot be read ({error}); run bolid pack again") from error
+        advice = "check the address and the network, or run" if "://" in store.name else "run"
+        raise DataError(f"{store.name}/{INDEX_FILE} cannot be read ({error}); {advice} bolid pack again") from error
     pa.default_memory_pool().release_unused()  # of a large index, reading leaves as much again
     return index
 
@@ -129,11 +133,14 @@ class Runs:
 
 
 def index_hash(index: pa.Table) -> str:
-    """Return a digest of which live photos a table holds and in which order."""
+    """Return a digest of which live photos a table holds and in which order.
+
+    A dataset that is packed anew may give the same numbers to other photos; these differ in their sizes.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    live = live_rows(index)
-    for name in ("identity", "number"):
-        digest.update(np.ascontiguousarray(column(index, name)[live]).data)
+    rows = live(index, HASHED)
+    for name in rows.column_names:
+        digest.update(np.ascontiguousarray(column(rows, name)).data)
     return digest.hexdigest()
 
 
@@ -143,11 +150,13 @@ def row_numbers(count: int) -> Integers:
     return narrow
 
 
-def live_rows(index: pa.Table) -> Integers:
-    """Return the rows that are not retired (all, where the table does not say)."""
+def live(index: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Return the rows that are not retired (all, where the table does not say), of these columns those that it has."""
+    rows = index.select([name for name in columns if name in index.column_names])
     if "retired" not in index.column_names:
-        return row_numbers(index.num_rows)
-    return np.flatnonzero(~column(index, "retired"))
+        return rows
+    retired = column(index, "retired")
+    return rows.filter(flags(~retired)) if retired.any() else rows
 
 
 def find_rows(index: pa.Table, name: str) -> pa.Table:

@@ -32,14 +32,22 @@ class ShardPlan:
 
 
 def plan_shards(photos: pa.Table, config: PackConfig, base: Base) -> list[ShardPlan]:
-    """Deal photos (sorted by identity) to shards whose numbers follow those of the ground."""
+    """Deal photos (sorted by identity) to shards whose numbers follow those of the ground.
+
+    A photo that hangs in galleries of two splits goes to one of them: where the ground has it, else where the person
+    whose name sorts first is. Its other rows are in no plan.
+    """
     slugs: list[str] = photos["identity"].to_pylist()
+    shas: list[str] = photos["sha256"].to_pylist()
     sizes = estimated_sizes(photos, config)
-    splits = _splits(photos, config, base)
+    packed = base.rows_of_photos(shas)
+    splits = _splits([*packed, *zip(shas, slugs, strict=True)], set(slugs), config, base)
+    home = {sha256: base.identity_splits[slug] for sha256, slug in packed}
     numbers = plan.assign_numbers(set(slugs), base.identity_numbers)
     rows_of: dict[str, list[int]] = {}
-    for row, slug in enumerate(slugs):
-        rows_of.setdefault(slug, []).append(row)
+    for row, (slug, sha256) in enumerate(zip(slugs, shas, strict=True)):
+        if home.setdefault(sha256, splits[slug]) == splits[slug]:
+            rows_of.setdefault(slug, []).append(row)
     shards = []
     for split in SPLITS:
         members = {numbers[slug]: slug for slug in rows_of if splits[slug] == split}
@@ -54,18 +62,22 @@ def plan_shards(photos: pa.Table, config: PackConfig, base: Base) -> list[ShardP
     return shards
 
 
-def _splits(photos: pa.Table, config: PackConfig, base: Base) -> dict[str, str]:
-    """Deal identities to splits; those whose galleries hold a photo in common go together.
+def _splits(owners: list[tuple[str, str]], wanted: set[str], config: PackConfig, base: Base) -> dict[str, str]:
+    """Deal the wanted identities to splits; those whose galleries hold a photo in common go together.
 
     The same bytes in train and in val would make every held-out figure a lie. Each group is dealt by the name that
     sorts first, or follows a member that the dataset already holds.
+
+    Args:
+        owners: (sha256, identity) of every photo to come, and of those in the dataset that are the same.
+        wanted: identities of the photos to come.
+        config: options.
+        base: the dataset.
     """
-    leader = plan.leaders(zip(photos["sha256"].to_pylist(), photos["identity"].to_pylist(), strict=True))
-    known = {
-        leader[slug]: split for slug, split in sorted(base.identity_splits.items(), reverse=True) if slug in leader
-    }
-    dealt = plan.assign_splits(set(leader.values()), config.split, config.split_key, known)
-    return {slug: base.identity_splits.get(slug, dealt[first]) for slug, first in leader.items()}
+    leader = plan.leaders(owners)
+    known = {leader.get(slug, slug): split for slug, split in sorted(base.identity_splits.items(), reverse=True)}
+    dealt = plan.assign_splits({leader[slug] for slug in wanted}, config.split, config.split_key, known)
+    return {slug: base.identity_splits.get(slug, dealt[leader[slug]]) for slug in wanted}
 
 
 def estimated_sizes(photos: pa.Table, config: PackConfig) -> list[int]:

@@ -53,7 +53,7 @@ def publish(
         index_sha256=_sha256(folder / INDEX_FILE),
         excluded=len(base.excluded),
         excluded_sha256=_sha256(folder / EXCLUDED_FILE) if base.excluded else "",
-        splits=_splits(index, shards),
+        splits=split_entries(index, shards),
         shards=dict(sorted(shards.items())),
     )
     atomic.write_text(folder / CARD_FILE, card_text(manifest, photos))
@@ -119,7 +119,8 @@ def _entries(written: Mapping[str, Written], pack: int) -> dict[str, ShardEntry]
     }
 
 
-def _splits(index: pa.Table, shards: Mapping[str, ShardEntry]) -> dict[str, SplitEntry]:
+def split_entries(index: pa.Table, shards: Mapping[str, ShardEntry]) -> dict[str, SplitEntry]:
+    """Count what every split holds, by the index and the entries of its shards."""
     live = index.filter(pc.invert(index["retired"]))
     entries = {}
     for split in SPLITS:

@@ -14,7 +14,7 @@ from ..errors import DataError
 from .columns import values_of
 from .geometry import Floats
 from .index import Integers, column, part_digests, whole
-from .schema import FACE_DIMENSIONS, PARTS, sample_digest, sample_key
+from .schema import FACE_DIMENSIONS, KEYPOINTS, PARTS, sample_digest, sample_key
 from .shuffle import scramble
 from .store import Store
 from .tar import BLOCK
@@ -94,9 +94,9 @@ class SampleReader:
         try:
             data = self._store.read_range(shard, begin, spans[-1].stop)
         except OSError as error:
-            raise self._damaged(row, str(error)) from error
+            raise self.damaged(row, str(error)) from error
         if len(data) < spans[-1].stop:
-            raise self._damaged(row, f"it ends at byte {begin + len(data)}, before the sample does")
+            raise self.damaged(row, f"it ends at byte {begin + len(data)}, before the sample does")
         parts = [data[span] for span in spans]
         self._compare(row, parts)
         return parts
@@ -128,7 +128,7 @@ class SampleReader:
         try:
             return parse(self.key(row), image, meta_bytes, npy, txt)
         except (ValueError, KeyError, TypeError, EOFError) as error:
-            raise self._damaged(row, f"a part cannot be parsed: {error!r}") from error
+            raise self.damaged(row, f"a part cannot be parsed: {error!r}") from error
 
     def _compare(self, row: int, parts: Sequence[bytes]) -> None:
         if self._digests is None or not _in_share(row, self._check):
@@ -137,9 +137,10 @@ class SampleReader:
         if sample_digest(found) != self._digests[row].as_py():
             said = part_digests(self._store, int(self._identities[row]), int(self._numbers[row]))
             names = [part for part, one, other in zip(PARTS, found, said, strict=False) if one != other]
-            raise self._damaged(row, f"the sha256 of its {' and '.join(names or PARTS)} is not the one in the index")
+            raise self.damaged(row, f"the sha256 of its {' and '.join(names or PARTS)} is not the one in the index")
 
-    def _damaged(self, row: int, cause: str) -> DataError:
+    def damaged(self, row: int, cause: str) -> DataError:
+        """Return the error that says which sample of which shard is damaged, and what to do."""
         shard = self._shard_names[int(self._shards[row])]
         return DataError(
             f"{self._store.name}/{shard}, sample {self.key(row)}: {cause}; check with: bolid shards verify "
@@ -154,9 +155,12 @@ def parse(key: str, image: bytes, meta_bytes: bytes, npy: bytes, txt: bytes) -> 
         ValueError, KeyError, TypeError: a part is not what the format says.
     """
     meta: dict[str, Any] = json.loads(meta_bytes)
-    face = np.load(io.BytesIO(npy), allow_pickle=False)
+    face = _embedding(npy)
     if face.shape != (FACE_DIMENSIONS,):
         raise ValueError(f"the face embedding has the shape {face.shape}")
+    keypoints, box = np.asarray(meta["keypoints"], np.float32), np.asarray(meta["person_box"], np.float32)
+    if keypoints.shape != (KEYPOINTS, 3) or box.shape != (4,):
+        raise ValueError(f"keypoints and person box have the shapes {keypoints.shape} and {box.shape}")
     return Record(
         key=key,
         identity=int(meta["identity"]),
@@ -165,10 +169,27 @@ def parse(key: str, image: bytes, meta_bytes: bytes, npy: bytes, txt: bytes) -> 
         caption=txt.decode(),
         face=face.astype(np.float32, copy=False),
         size=(int(meta["width"]), int(meta["height"])),
-        keypoints=np.asarray(meta["keypoints"], np.float32),
-        person_box=np.asarray(meta["person_box"], np.float32),
+        keypoints=keypoints,
+        person_box=box,
         view_weight=view_weight(meta),
     )
+
+
+def _embedding(npy: bytes) -> Floats:
+    """Read a .npy file; of one that `bolid pack` wrote, the header need not be parsed, which is most of the work."""
+    if npy.startswith(_NPY_HEADER) and len(npy) == len(_NPY_HEADER) + 4 * FACE_DIMENSIONS:
+        return np.frombuffer(npy, "<f4", offset=len(_NPY_HEADER)).astype(np.float32)
+    array: Floats = np.load(io.BytesIO(npy), allow_pickle=False)
+    return array
+
+
+def _npy_header() -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (FACE_DIMENSIONS,)})
+    return file.getvalue()
+
+
+_NPY_HEADER = _npy_header()
 
 
 def view_weight(meta: dict[str, Any]) -> float:

@@ -136,7 +136,13 @@ def floats(row: Row, column: str, length: int) -> Floats:
 
 
 def _keypoints(row: Row) -> Floats:
-    return floats(row, "keypoints", KEYPOINTS * 3).reshape(KEYPOINTS, 3)
+    """Return the keypoints `[17][3]`; one with a number that is not finite was not measured: zeros."""
+    value = row.get("keypoints")
+    found = floats(row, "keypoints", KEYPOINTS * 3).reshape(KEYPOINTS, 3)
+    if value is None:
+        return found
+    finite = np.isfinite(np.asarray(value, np.float32).reshape(KEYPOINTS, 3)).all(axis=1, keepdims=True)
+    return (found * finite).astype(np.float32)
 
 
 def _provenance(row: Row) -> dict[str, str]:

@@ -1,18 +1,24 @@
 """Datasets behind an address that fsspec understands (s3, gs, http, …), read in blocks through a local cache."""
 
+import contextlib
+import io
 import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
 from .. import progress
+from ..errors import BolidError
 from .cache import BLOCK_BYTES, LIMIT, BlockCache, default_folder
 from .manifest import Manifest
 from .schema import MANIFEST_FILE
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
 
 _inherited: list[Any] = []
 """File systems of a parent process, kept: to let go of one, fsspec waits a second for the parent's event loop."""
@@ -65,6 +71,43 @@ def again(work: Callable[[], T_], what: str) -> T_:
     raise AssertionError("unreachable")
 
 
+class RangeFile(io.RawIOBase):
+    """A file whose ranges are fetched when they are read.
+
+    Args:
+        fetch: returns the bytes from a start to an end (exclusive).
+        size: of the file in bytes.
+    """
+
+    def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
+        self._fetch, self._size, self._place = fetch, size, 0
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say that there is a place to go to."""
+        return True
+
+    def readinto(self, target: "Buffer") -> int:
+        """Fill `target` with the next bytes and return their number, 0 at the end."""
+        wanted = memoryview(target).cast("B")
+        end = min(self._place + len(wanted), self._size)
+        if end <= self._place:
+            return 0
+        data = self._fetch(self._place, end)
+        wanted[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place and return it."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        self._place = max(0, start + offset)
+        return self._place
+
+
 class RemoteStore:
     """A dataset at an address.
 
@@ -78,6 +121,7 @@ class RemoteStore:
         self._url, self._folder, self._limit = url.rstrip("/"), cache or default_folder(), limit
         self._cache = BlockCache(self._folder, limit)
         self._manifest: Manifest | None = None
+        self._fetchers: ThreadPoolExecutor | None = None
         self._connect()
 
     @property
@@ -91,7 +135,11 @@ class RemoteStore:
 
     def open(self, file: str) -> pa.NativeFile:
         """Open a file for reading here and there, without reading all of it."""
-        return pa.PythonFile(self._system().open(self._path(file), "rb"), mode="r")
+        size = again(lambda: self._info(file).get("size"), self._path(file))
+        if size is None:  # a server that does not say
+            return pa.BufferReader(self.read(file))
+        raw = RangeFile(lambda start, end: self._fetch(file, start, end), size)
+        return pa.PythonFile(io.BufferedReader(raw, BLOCK_BYTES), mode="r")
 
     def read_range(self, file: str, offset: int, size: int) -> bytes:
         """Return `size` bytes of a file from `offset` on; fewer only where the file ends."""
@@ -106,20 +154,44 @@ class RemoteStore:
         return b"".join(pieces)
 
     def prefetch(self, spans: Sequence[Span]) -> None:
-        """Bring what a batch needs into the cache, many blocks at a time."""
-        wanted = {
+        """Begin to bring into the cache what will be read next, many blocks at a time, and return at once.
+
+        Reading waits for a block that is on its way; what fails here is tried again, and told, by the reading.
+        """
+        wanted = dict.fromkeys(
             (file, number)
             for file, offset, size in spans
             for number in range(offset // BLOCK_BYTES, -(-(offset + size) // BLOCK_BYTES))
-        }
-        missing = [(file, number) for file, number in sorted(wanted) if not self._held(file, number)]
-        if missing:
-            with ThreadPoolExecutor(min(FETCHERS, len(missing)), "fetch") as pool:
-                list(pool.map(lambda block: self._block(*block), missing))
+        )
+        missing = [(file, number) for file, number in wanted if not self._held(file, number)]
+        if not missing:
+            return
+        self._system()  # before threads ask for it
+        if self._fetchers is None:
+            self._fetchers = ThreadPoolExecutor(FETCHERS, "fetch")
+        for file, number in missing:
+            self._fetchers.submit(self._bring, file, number)
+
+    def _bring(self, file: str, number: int) -> None:
+        with contextlib.suppress(OSError, BolidError):
+            self._block(file, number)
 
     def exists(self, file: str) -> bool:
         """Say whether there is such a file."""
-        return bool(self._system().exists(self._path(file)))
+        try:
+            again(lambda: self._info(file), self._path(file))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _info(self, file: str) -> dict[str, Any]:
+        """Ask for a file's size; fsspec's http calls a file missing whatever the answer was, so a byte decides."""
+        try:
+            info: dict[str, Any] = self._system().info(self._path(file))
+        except FileNotFoundError as error:
+            self._system().cat_file(self._path(file), start=0, end=1)
+            raise ConnectionError(f"{self._path(file)} was not told, but is there") from error
+        return info
 
     def _held(self, file: str, number: int) -> bool:
         digest, length = self._shard(file)
@@ -169,6 +241,7 @@ class RemoteStore:
     def _connect(self) -> None:
         self._connected = connected(self._url)
         self._process = os.getpid()
+        self._fetchers = None  # threads do not survive a fork either
 
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self._url, "cache": self._folder, "limit": self._limit}

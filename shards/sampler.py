@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from .. import progress
 from ..errors import DataError, UsageError
-from .index import Integers, Runs, column, index_hash, live_rows
+from .index import Integers, Runs, column, index_hash, live
 from .order import EpochOrder, draws_by_balance, epoch_order
 
 LEAST_PHOTOS = 2
@@ -26,7 +26,7 @@ class Draw(NamedTuple):
     """One item of a batch; what `IdentityDataset` needs to build it, the same in every process."""
 
     target: int
-    """Row of the index."""
+    """Row among the live rows of the index: row of `dataset.index`."""
     weight: float = 1.0
     """Loss weight: 0 for a repeat that only fills the batch."""
     seed: int = 0
@@ -46,7 +46,8 @@ class IdentityBatchSampler:
     loss of a step is the weighted sum over all ranks divided by the sum of the weights over all ranks.
 
     Args:
-        index: rows of one split: `dataset.index` or `read_index(shards, split)`.
+        index: rows of one split: `dataset.index` or `read_index(shards, split)`. Retired ones are skipped; targets
+            count the live rows, as `IdentityDataset` does.
         identities_per_batch: P, targets in a global batch, of different identities as far as possible.
         seed: of the run.
         epoch: from 0; iterating to the end moves on to the next.
@@ -81,15 +82,15 @@ class IdentityBatchSampler:
         self.balance, self.epoch, self.step = balance, epoch, start_step
         self.buckets = [(int(width), int(height)) for width, height in buckets]
         self.index_hash = index_hash(index)
-        live = live_rows(index)
-        everyone = Runs.of(column(index, "identity")[live])
-        self._runs = _at_least(Runs(everyone.identities, everyone.starts, everyone.counts, live[everyone.rows]))
+        rows = live(index, ("identity", "width", "height"))
+        everyone = Runs.of(column(rows, "identity"))
+        self._runs = _at_least(everyone)
         self.left_out: list[int] = everyone.identities[everyone.counts < LEAST_PHOTOS].tolist()
         """Numbers of the identities with fewer than two photos."""
         self._draws = draws_by_balance(self._runs.counts, balance)
-        self._bucket_of = nearest_bucket(index, self.buckets) if self.buckets else None
+        self._bucket_of = nearest_bucket(rows, self.buckets) if self.buckets else None
         self._order: tuple[int, EpochOrder] | None = None
-        self._report(index)
+        self._report()
 
     @property
     def steps(self) -> int:
@@ -199,7 +200,7 @@ class IdentityBatchSampler:
             self._order = (epoch, order)
         return self._order[1]
 
-    def _report(self, index: pa.Table) -> None:
+    def _report(self) -> None:
         if not len(self._runs.counts):
             raise DataError(
                 f"none of {len(self.left_out)} identities has two live photos, so no photo can be a target with "

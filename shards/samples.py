@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..errors import DataError
 from ..workspace import Workspace
@@ -16,6 +15,9 @@ from .curated import extension
 from .geometry import Floats
 from .options import PackConfig
 from .schema import PARTS, sample_digest, sample_key
+
+MOST_BYTES = 2**31 - 1
+"""Bytes of a picture that the index can say."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,10 @@ def _stored(task: Task, workspace: Workspace, config: PackConfig, buffers: Buffe
     sha256, suffix = task.row["sha256"], extension(task.row["format"])
     path = workspace.image(sha256, suffix)
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise DataError(
+                f"{path} of {task.row['identity']} is larger than {MOST_BYTES} bytes; delete it, curate again"
+            )
         data = buffers.read(path)
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
@@ -106,5 +112,5 @@ def _stored(task: Task, workspace: Workspace, config: PackConfig, buffers: Buffe
             return stored, found
         buffers.give_back(data)
         return stored, hashlib.sha256(stored.data).hexdigest()
-    except (OSError, Image.DecompressionBombError) as error:
+    except picture.UNREADABLE as error:
         raise DataError(f"{path} of {task.row['identity']} cannot be packed ({error}); curate again") from error

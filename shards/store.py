@@ -13,6 +13,9 @@ from .cache import LIMIT
 from .remote import RemoteStore, Span
 from .schema import MANIFEST_FILE
 
+MOST_HANDLES = 256
+"""Files that a process keeps open; a dataset can have more shards than a process may open files."""
+
 
 class Store(Protocol):
     """A place that holds a dataset; objects go to worker processes, open files do not."""
@@ -31,7 +34,7 @@ class Store(Protocol):
         """Return `size` bytes of a file from `offset` on; fewer only where the file ends."""
 
     def prefetch(self, spans: Sequence[Span]) -> None:
-        """Make ready what will be read next."""
+        """Begin to make ready what will be read next, in this order."""
 
     def exists(self, file: str) -> bool:
         """Say whether there is such a file."""
@@ -86,9 +89,13 @@ class FolderStore:
     def _handle(self, file: str) -> int:
         if self._process != os.getpid():  # a forked worker: the parent's handles are the parent's to close
             self._handles, self._process = {}, os.getpid()
-        if file not in self._handles:
-            self._handles[file] = os.open(self._folder / file, os.O_RDONLY | os.O_CLOEXEC)
-        return self._handles[file]
+        handle = self._handles.pop(file, None)
+        if handle is None:
+            handle = os.open(self._folder / file, os.O_RDONLY | os.O_CLOEXEC)
+            if len(self._handles) >= MOST_HANDLES:
+                os.close(self._handles.pop(next(iter(self._handles))))  # the one that was not used for longest
+        self._handles[file] = handle
+        return handle
 
     def __getstate__(self) -> dict[str, Path]:
         return {"folder": self._folder}

@@ -8,18 +8,18 @@ from ..errors import DataError
 from .index import load_index
 from .manifest import Manifest
 from .schema import MANIFEST_FILE
-from .store import open_store
+from .store import Store, open_store
 
 
 def stream(url: Path | str, split: str | None = None, *, decode: bool = True) -> Any:  # noqa: ANN401
-    """Return a `webdataset.WebDataset` over a dataset or over single tars; retired samples are skipped.
+    """Return a pipeline of `webdataset` over a dataset or over single tars; retired samples are skipped.
 
     A sample is a dict: `__key__`, `jpg` (a PIL image in RGB, not yet turned by its EXIF orientation), `json` (dict),
     `npy` (float32 `[512]`), `txt` (str). The pipeline can go on: `.shuffle(1000).to_tuple("jpg", "txt")`.
 
     Args:
-        url: folder or http address of a dataset; or tars as `webdataset` takes them (`….tar`, `…{000..007}.tar`,
-            `pipe:… .tar`), for which no index is known and nothing is skipped.
+        url: folder or address of a dataset, as fsspec takes it; or tars as `webdataset` takes them (`….tar`,
+            `…{000..007}.tar`, `pipe:… .tar`), for which no index is known and nothing is skipped.
         split: only this split of a dataset.
         decode: False leaves the parts as bytes.
 
@@ -28,31 +28,57 @@ def stream(url: Path | str, split: str | None = None, *, decode: bool = True) ->
     """
     import webdataset
 
-    tars, retired = _tars(url, split)
-    pipeline = webdataset.WebDataset(
-        tars, shardshuffle=False, nodesplitter=webdataset.split_by_node, empty_check=False
-    ).compose(_Live(retired))
+    if split is None and str(url).endswith((".tar", "}")):
+        pipeline = webdataset.WebDataset(
+            str(url), shardshuffle=False, nodesplitter=webdataset.split_by_node, empty_check=False
+        )
+    else:
+        pipeline = _of_dataset(open_store(url), split)
     return pipeline.decode("pil") if decode else pipeline
 
 
-class _Live:
-    """Pass samples whose key is not retired (a class, so that worker processes can be given it)."""
+def _of_dataset(store: Store, split: str | None) -> Any:  # noqa: ANN401
+    """Return what `webdataset.WebDataset` is made of, with a way of our own to open a shard and to skip samples."""
+    import webdataset
+    from webdataset.tariterators import group_by_keys, tar_file_expander
 
-    def __init__(self, retired: frozenset[str]) -> None:
-        self._retired = retired
-
-    def __call__(self, samples: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        return (sample for sample in samples if sample["__key__"] not in self._retired)
-
-
-def _tars(url: Path | str, split: str | None) -> tuple[list[str] | str, frozenset[str]]:
-    if split is None and str(url).endswith((".tar", "}")):
-        return str(url), frozenset()
-    store = open_store(url)
     manifest = Manifest.parse(store.read(MANIFEST_FILE), f"{store.name}/{MANIFEST_FILE}")
     names = [name for name, entry in manifest.shards.items() if split in (None, entry.split)]
     if not names:
         raise DataError(f"{store.name} has no shard in the split '{split}'; pack with another --split")
     index = load_index(store, split, retired=True, columns=["key", "retired"])
-    gone = index.filter(index["retired"])["key"].to_pylist()
-    return [f"{store.name}/{name}" for name in names], frozenset(gone)
+    retired = frozenset(index.filter(index["retired"])["key"].to_pylist())
+    shards = webdataset.FluidWrapper(webdataset.SimpleShardList(names))
+    return shards.compose(
+        webdataset.split_by_node,
+        webdataset.split_by_worker,
+        _Opener(store),
+        tar_file_expander,
+        group_by_keys,
+        _Live(retired),
+    )
+
+
+Samples = Iterator[dict[str, Any]]
+
+
+class _Opener:
+    """Open the shards of a dataset one after the other (a class, so that worker processes can be given it)."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __call__(self, sources: Samples) -> Samples:
+        for source in sources:
+            with self._store.open(source["url"]) as file:
+                yield {"url": f"{self._store.name}/{source['url']}", "stream": file}
+
+
+class _Live:
+    """Pass samples whose key is not retired."""
+
+    def __init__(self, retired: frozenset[str]) -> None:
+        self._retired = retired
+
+    def __call__(self, samples: Samples) -> Samples:
+        return (sample for sample in samples if sample["__key__"] not in self._retired)

@@ -74,7 +74,7 @@ class TarWriter:
         self._in_flight, self._waiting = self._waiting, []
         self._unsynced, self._waiting_bytes = self._unsynced + self._waiting_bytes, 0
         self._digested = self._digester.submit(self._hash, self._in_flight)
-        _write_all(self._file.fileno(), self._in_flight)
+        write_all(self._file.fileno(), self._in_flight)
         if self._unsynced >= SYNCED_PIECE and (self._synced is None or self._synced.done()):
             self._synced, self._unsynced = self._syncer.submit(os.fdatasync, self._file.fileno()), 0
 
@@ -101,7 +101,7 @@ class TarWriter:
             self._synced.result()
 
 
-def _write_all(descriptor: int, pieces: Sequence[Bytes]) -> None:
+def write_all(descriptor: int, pieces: Sequence[Bytes]) -> None:
     """Write pieces one after the other; the system may take fewer bytes than it is given."""
     left = [memoryview(piece) for piece in pieces if len(piece)]
     while left:
@@ -146,6 +146,13 @@ def header(name: str, size: int) -> bytes:
     )
 
 
+def _canonical(block: bytes, name: str, size: int) -> bool:
+    try:
+        return block == header(name, size)
+    except ValueError:  # a name that other programs write
+        return False
+
+
 def _blank() -> bytes:
     """Return the header of no name and no size, nothing where both are written."""
     member = tarfile.TarInfo()
@@ -175,5 +182,5 @@ def members(file: Source) -> Iterator[Member]:
         padding = file.read(-found.size % BLOCK)
         if len(data) < found.size or len(padding) < -found.size % BLOCK:
             raise tarfile.ReadError(f"the file ends inside {found.name}")
-        yield Member(found.name, offset + BLOCK, data, block == header(found.name, found.size))
+        yield Member(found.name, offset + BLOCK, data, _canonical(block, found.name, found.size))
         offset += BLOCK + found.size + len(padding)

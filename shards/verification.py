@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +17,7 @@ from ..errors import DataError
 from .excluded import read_excluded
 from .index import load_index, read_manifest
 from .manifest import Manifest, ShardEntry
+from .publish import split_entries
 from .reader import parse
 from .schema import (
     EXCLUDED_FILE,
@@ -24,10 +26,10 @@ from .schema import (
     MANIFEST_FILE,
     META_FIELDS,
     PARTS,
-    SAMPLE_KEY,
     SHARD_NAME,
     SPLITS,
     sample_digest,
+    sample_key,
 )
 from .store import FolderStore, Store, open_store
 from .tar import members
@@ -120,11 +122,28 @@ def _index_problems(store: Store, manifest: Manifest, index: pa.Table) -> Iterat
     unknown = set(pc.unique(index["shard"].cast(pa.string())).to_pylist()) - set(manifest.shards)
     for name in sorted(unknown):
         yield Problem(name, "", f"the index has samples in it, but {MANIFEST_FILE} does not name it")
-    live = index.filter(pc.invert(index["retired"]))
-    for split in SPLITS:
-        found, said = live.filter(pc.equal(live["split"], split)).num_rows, manifest.splits[split].samples
-        if found != said:
-            yield Problem("", "", f"{MANIFEST_FILE} counts {said} samples in {split}, the index {found}")
+    yield from _count_problems(manifest, index)
+
+
+def _count_problems(manifest: Manifest, index: pa.Table) -> Iterator[Problem]:
+    """Compare every count of the manifest with what the index holds."""
+    splits = split_entries(index, manifest.shards)
+    retired = pc.sum(index["retired"]).as_py() or 0
+    said: dict[str, object] = {f"splits.{split}": manifest.splits.get(split) for split in SPLITS}
+    found: dict[str, object] = {f"splits.{split}": splits[split] for split in SPLITS}
+    for name, one, other in [("retired", manifest.retired, retired), *((n, said[n], found[n]) for n in said)]:
+        if one != other:
+            yield Problem("", "", f"{MANIFEST_FILE} says {name} = {one}, the index holds {other}")
+    rows = index.select(["shard", "identity"]).group_by("shard")
+    counted = rows.aggregate([("identity", "count"), ("identity", "count_distinct")]).to_pylist()
+    counts = {row["shard"]: (row["identity_count"], row["identity_count_distinct"]) for row in counted}
+    for shard, entry in manifest.shards.items():
+        if (entry.samples, entry.identities) != counts.get(shard, (0, 0)):
+            yield Problem(
+                shard, "", f"{MANIFEST_FILE} counts {entry.samples} samples of {entry.identities} people in it"
+            )
+        if not (match := SHARD_NAME.fullmatch(shard)) or match[1] != entry.split:
+            yield Problem(shard, "", f"{MANIFEST_FILE} calls it a shard of {entry.split}")
 
 
 def _grouping_problems(index: pa.Table) -> Iterator[Problem]:
@@ -134,13 +153,22 @@ def _grouping_problems(index: pa.Table) -> Iterator[Problem]:
     plain = pa.table({name: index[name].cast(pa.string()) for name in ("split", "shard")})
     plain = plain.append_column("identity", index["identity"]).append_column("pack", index["pack"])
     yield from _several(plain, ["identity"], "split", "is in several splits")
+    plain = plain.append_column("sha256", index["sha256"])
+    for photo in _in_several(plain.filter(pc.invert(index["retired"])), ["sha256"], "split"):
+        yield Problem("", f"photo {photo}", "is in several splits")
     yield from _several(plain, ["identity", "pack"], "shard", "is in several shards of one pack")
 
 
 def _several(table: pa.Table, group: list[str], column: str, text: str) -> Iterator[Problem]:
-    counted = table.group_by(group).aggregate([(column, "count_distinct")])
-    for identity in counted.filter(pc.greater(counted[f"{column}_count_distinct"], 1))["identity"].to_pylist():
+    for identity in _in_several(table, group, column):
         yield Problem("", f"identity {identity}", text)
+
+
+def _in_several(table: pa.Table, group: list[str], column: str) -> list[Any]:
+    """Return the first value of the groups in which a column has several values."""
+    counted = table.group_by(group).aggregate([(column, "count_distinct")])
+    found: list[Any] = counted.filter(pc.greater(counted[f"{column}_count_distinct"], 1))[group[0]].to_pylist()
+    return found
 
 
 def _exclusion_problems(store: Store, manifest: Manifest, index: pa.Table) -> Iterator[Problem]:
@@ -165,8 +193,6 @@ def _shard_problems(store: Store, name: str, entry: ShardEntry, rows: pa.Table) 
     if not store.exists(name):
         yield Problem(name, "", "the file is missing")
         return
-    if rows.num_rows != entry.samples:
-        yield Problem(name, "", f"{MANIFEST_FILE} counts {entry.samples} samples in it, the index {rows.num_rows}")
     yield from _order_problems(name, entry, rows)
     with store.open(name) as source:
         file = _Hashing(source)
@@ -213,7 +239,7 @@ def _part_problems(
 ) -> Iterator[Problem]:
     key = row["key"]
     wanted = f"{key}.{row['image_suffix'] if part == 'image' else part}"
-    if name != wanted or not SAMPLE_KEY.fullmatch(key):
+    if name != wanted or key != sample_key(row["identity"], row["number"]):
         yield Problem(shard, key, f"the tar has {name} where the index has {wanted}")
     if not canonical:
         yield Problem(shard, key, f"the tar header of {name} has a time, an owner or a mode that bolid does not write")
@@ -234,8 +260,9 @@ def _content_problems(shard: str, row: Row, sample: list[bytes]) -> Iterator[Pro
         yield Problem(shard, key, "its digest in the index is not that of its four sha256")
     if list(record.meta) != list(META_FIELDS):
         yield Problem(shard, key, "its JSON has other keys than the format")
-    for name in ("key", "identity", "identity_slug", "sha256", "width", "height"):
-        if record.meta.get(name) != row[name]:
+    for name in ("key", "identity", "identity_slug", "sha256", "width", "height", "has_face", "pose_confidence"):
+        said = record.meta.get(name)
+        if said != row[name] and not (isinstance(said, float) and np.float32(said) == np.float32(row[name])):
             yield Problem(
                 shard, key, f"'{name}' is {record.meta.get(name)!r} in its JSON and {row[name]!r} in the index"
             )

@@ -56,6 +56,7 @@ class PackSummary:
         added: samples that this pack wrote or found finished by a killed run.
         retired: samples in the shards that readers skip.
         stale: samples whose annotations in the curated table changed since they were packed (see `--repack`).
+        left_out: kept photos that hang in galleries of two splits, where one of these has them already.
     """
 
     out: Path | str
@@ -67,6 +68,7 @@ class PackSummary:
     added: int = 0
     retired: int = 0
     stale: int = 0
+    left_out: int = 0
 
 
 def pack(
@@ -117,27 +119,36 @@ def pack_folder(workspace: Workspace, config: PackConfig, out: Path, *, repack: 
             write_excluded(out, base.excluded)  # before a repack forgets why they were retired
         if repack:
             (out / MANIFEST_FILE).unlink(missing_ok=True)
-        written = _write_shards(workspace, config, out, photos, new, base)
+        shards = plan_shards(new, config, base)
+        left_out = _told_left_out(new.num_rows - sum(len(shard.places) for shard in shards))
+        written = _write_shards(workspace, config, out, photos, new, base, shards)
         manifest = publish(out, config, base, base.following(_pairs(photos)), written, photos)
         remove_leftovers(out, manifest)
         Journal.remove(out)
     added = sum(found.rows.num_rows for found in written.values())
-    return _summary(out, manifest, added, stale, time.monotonic() - begun)
+    counts = {"added": added, "stale": stale, "left_out": left_out}
+    return _summary(out, manifest, counts, time.monotonic() - begun)
 
 
 def _write_shards(
-    workspace: Workspace, config: PackConfig, out: Path, photos: pa.Table, new: pa.Table, base: Base
+    workspace: Workspace,
+    config: PackConfig,
+    out: Path,
+    photos: pa.Table,
+    new: pa.Table,
+    base: Base,
+    shards: Collection[ShardPlan],
 ) -> dict[str, Written]:
     ground = base.manifest.index_sha256 if base.manifest else ""
     journal = Journal(out, pack_fingerprint(curated.fingerprint(photos), config, ground))
     written: dict[str, Future[Written]] = {}
     with (
-        progress.bar("pack", new.num_rows, "photos") as bar,
+        progress.bar("pack", sum(len(shard.places) for shard in shards), "photos") as bar,
         ThreadPoolExecutor(1, "commit") as committer,
         ThreadPoolExecutor(THREADS, "pack") as pool,
     ):
         buffers = Buffers()
-        for shard in plan_shards(new, config, base):
+        for shard in shards:
             found = journal.find(shard.name)
             if found is None:
                 samples = _in_order(pool, lambda task: prepare(task, workspace, config, buffers), _tasks(new, shard))
@@ -245,7 +256,16 @@ def _told_stale(count: int) -> int:
     return count
 
 
-def _summary(out: Path, manifest: Manifest, added: int, stale: int, seconds: float) -> PackSummary:
+def _told_left_out(count: int) -> int:
+    if count:
+        progress.warn(
+            f"{count} kept photos are left out: the same bytes hang in the gallery of somebody of another split, and "
+            "nobody changes the split; --repack deals all people anew and puts those who share a photo together"
+        )
+    return count
+
+
+def _summary(out: Path, manifest: Manifest, counts: Mapping[str, int], seconds: float) -> PackSummary:
     return PackSummary(
         out=out,
         identities={split: entry.identities for split, entry in manifest.splits.items()},
@@ -253,7 +273,6 @@ def _summary(out: Path, manifest: Manifest, added: int, stale: int, seconds: flo
         shards=len(manifest.shards),
         bytes=sum(entry.bytes for entry in manifest.shards.values()),
         seconds=seconds,
-        added=added,
         retired=manifest.retired,
-        stale=stale,
+        **counts,
     )

@@ -21,6 +21,7 @@ from bolid.shards import (
     verify,
 )
 from bolid.shards.excluded import write_excluded
+from bolid.shards.plan import position
 
 from .conftest import EVEN, Curation, encoded, pattern
 
@@ -87,6 +88,20 @@ def test_new_photos_become_new_shards_and_nothing_old_is_rewritten(curation: Cur
     assert added["key"] == "i000001_000002"
 
 
+def test_added_people_go_where_their_names_say(curation: Curation) -> None:
+    """Few of them too: the rule for tiny datasets looks at the whole dataset, not at what is added."""
+    curation.add_people(people=20, photos=1)
+    out = pack(curation.write(), CONFIG).out
+    wanted = {"val": "", "test": "", "train": ""}
+    for number in range(1000):
+        u = position(f"new_{number}", CONFIG.split_key)
+        wanted["val" if u < 0.2 else "test" if u >= 0.8 else "train"] = f"new_{number}"
+    for split, name in wanted.items():
+        curation.add(name, encoded(pattern(len(curation.rows) + 5000, (48, 64)), "JPEG"))
+        pack(curation.write(), CONFIG)
+        assert {row["split"] for row in read_index(out).to_pylist() if row["identity_slug"] == name} == {split}
+
+
 def test_photos_that_are_no_longer_kept_are_retired_everywhere_and_come_back(curation: Curation) -> None:
     curation.add_people(people=4, photos=3)
     out = pack(curation.write(), PackConfig(split=(1, 0, 0))).out
@@ -108,7 +123,41 @@ def test_photos_that_are_no_longer_kept_are_retired_everywhere_and_come_back(cur
     assert key in read_index(out)["key"].to_pylist()
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_an_index_with_retired_rows_gives_the_same_targets(curation: Curation) -> None:
+    """A sampler over `read_index(…, retired=True)` must not draw the neighbours of what it means."""
+    curation.add_people(people=4, photos=3)
+    out = pack(curation.write(), PackConfig(split=(1, 0, 0))).out
+    retire(out, "i000000_000001", "forgotten")
+    people = IdentityDataset(out, refs=1, size=16)
+    whole = read_index(out, "train", retired=True)
+    assert whole.num_rows == len(people) + 1
+    drawn = [people[draw]["key"] for batch in IdentityBatchSampler(whole, 3) for draw in batch if draw.weight]
+    assert sorted(drawn) == read_index(out)["key"].to_pylist()
+    aspects = [(64, 48), (48, 64)]
+    assert list(IdentityBatchSampler(whole, 3, buckets=aspects)) == list(
+        IdentityBatchSampler(people.index, 3, buckets=aspects)
+    )
+
+
+def test_a_photo_replaced_by_another_changes_the_index_hash(curation: Curation) -> None:
+    """The numbers are the same after a repack, the photos are not."""
+    curation.add_people(people=3, photos=2)
+    out = pack(curation.write(), PackConfig(split=(1, 0, 0))).out
+    before = IdentityDataset(out, refs=1, size=16)
+    state = IdentityBatchSampler(before.index, 2).state_dict()
+    assert IdentityBatchSampler(read_index(out, "train"), 2).state_dict() == state
+    pack(curation.write(), PackConfig(split=(1, 0, 0), shard_size=30_000), repack=True)  # the same photos
+    IdentityBatchSampler(IdentityDataset(out, refs=1, size=16).index, 2).load_state_dict(state)
+    curation.rows = [row for row in curation.rows if row["identity"] != "person_001"]
+    for seed in (901, 902):
+        curation.add("person_001", encoded(pattern(seed, (48, 64)), "JPEG"))
+    pack(curation.write(), PackConfig(split=(1, 0, 0)), repack=True)
+    after = IdentityDataset(out, refs=1, size=16)
+    assert after.index.select(["identity", "number"]) == before.index.select(["identity", "number"])
+    with pytest.raises(DataError, match="index changed"):
+        IdentityBatchSampler(after.index, 2).load_state_dict(state)
+
+
 def test_the_stream_skips_retired_photos(curation: Curation) -> None:
     curation.add_people(people=3, photos=2)
     out = pack(curation.write(), PackConfig(split=(1, 0, 0))).out
@@ -218,12 +267,12 @@ from pathlib import Path
 import numpy, PIL.Image, pyarrow.acero, pyarrow.dataset, pyarrow.parquet
 PIL.Image.preinit()
 from bolid import atomic
-from bolid.shards import PackConfig, pack, read_index, verify, writer
+from bolid.shards import PackConfig, pack, read_index, tar, verify, writer
 from bolid.shards.reader import COLUMNS, SampleReader
 from bolid.shards.store import open_store
 from bolid.workspace import Workspace
 
-workspace, repack, left = Workspace(Path(sys.argv[1])), sys.argv[2] == "repack", 0
+workspace, how, left = Workspace(Path(sys.argv[1])), sys.argv[2], 0
 os.fsync = lambda descriptor: None  # a kill of the process loses nothing that was written
 config = PackConfig(shard_size=40_000, split=(0.6, 0.2, 0.2))
 saved, out = workspace.root / "saved", workspace.shards
@@ -240,18 +289,18 @@ def boundary(original):
 def interrupted():
     Path.replace, Path.unlink = boundary(Path.replace), boundary(Path.unlink)
     Path.mkdir, atomic.sync_folder = boundary(Path.mkdir), boundary(atomic.sync_folder)
-    writer.TarWriter.finish = boundary(writer.TarWriter.finish)
-    pack(workspace, config, repack=repack)
+    tar.write_all, writer.TarWriter.finish = boundary(tar.write_all), boundary(writer.TarWriter.finish)
+    pack(workspace, config, repack=how == "repack")
 
 def readable(least):
     index = read_index(out, retired=True)
-    assert index.num_rows >= least or repack, index.num_rows
+    assert index.num_rows >= least or how != "append", index.num_rows
     reader = SampleReader(open_store(out), index, check=1.0)
     for row in range(index.num_rows):
         reader.record(row)
 
 def completed():
-    if not repack or (out / "manifest.json").exists():
+    if how == "append" or (out / "manifest.json").exists():
         readable(least=3)
     summary = pack(workspace, config, repack=False)
     assert sum(summary.samples.values()) == 4, summary
@@ -282,14 +331,17 @@ print(boundaries)
 """
 
 
-@pytest.mark.parametrize("how", ["append", "repack"])
+@pytest.mark.parametrize("how", ["first", "append", "repack"])
 def test_a_kill_at_any_boundary_loses_nothing(curation: Curation, tmp_path: Path, how: str) -> None:
     """For every n: the process is killed at the n-th change of the disk; what was there stays readable, the next pack
     completes the dataset."""
     curation.add_people(people=3, photos=1)
     workspace = curation.write()
-    out = pack(workspace, CONFIG).out
-    shutil.copytree(out, workspace.root / "saved")
+    if how == "first":
+        for folder in ("saved", "shards"):
+            (workspace.root / folder).mkdir()
+    else:
+        shutil.copytree(pack(workspace, CONFIG).out, workspace.root / "saved")
     curation.add_people(people=2, photos=1, first=3)
     curation.rows[0]["keep"] = False
     curation.write()

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import torch
 from bolid.errors import DataError, UsageError
-from bolid.shards import Draw, IdentityBatchSampler, IdentityDataset, PackConfig, PackSummary, collate, pack, read_index
+from bolid.shards import (
+    Draw,
+    IdentityBatchSampler,
+    IdentityDataset,
+    PackConfig,
+    PackSummary,
+    collate,
+    pack,
+    read_index,
+    show,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -108,6 +118,64 @@ def test_batches_are_the_same_for_any_number_of_workers(people: IdentityDataset)
     alone = keys(0)
     assert keys(2) == alone
     assert len(alone) == 2 * IdentityBatchSampler(people.index, 4).steps
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_resume_in_mid_epoch_as_if_uninterrupted(people: IdentityDataset, persistent: bool) -> None:
+    """Workers fetch ahead, so the state is that of the last batch that was trained on; another process goes on."""
+
+    def loader(order: IdentityBatchSampler, workers: int) -> DataLoader:
+        return DataLoader(
+            people,
+            batch_sampler=order,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=persistent and workers > 0,
+            multiprocessing_context="fork" if workers else None,
+        )
+
+    def told(batch: dict[str, object]) -> list[object]:
+        return [batch["epoch"], batch["step"], batch["key"], batch["reference_keys"], batch["target"].sum().item()]
+
+    whole = IdentityBatchSampler(people.index, 3, seed=5)
+    expected = [told(batch) for _ in range(3) for batch in loader(whole, 0)]
+    first, trained = IdentityBatchSampler(people.index, 3, seed=5), []
+    ahead = loader(first, 2)
+    for stop in (whole.steps, 2):  # one epoch, then two steps of the next
+        for batch in ahead:
+            trained.append(told(batch))
+            stop -= 1
+            if not stop:
+                break
+    state = first.state_dict(batch["epoch"], batch["step"] + 1)
+    assert (state["epoch"], state["step"]) == (1, 2)
+    later = IdentityBatchSampler(people.index, 3)
+    later.load_state_dict(state)
+    again = loader(later, 2)
+    trained += [told(batch) for _ in range(2) for batch in again]
+    assert trained == expected
+    first.load_state_dict(state)  # the same process, its workers still alive
+    assert [told(batch) for batch in ahead] == expected[len(expected) // 3 + 2 : 2 * len(expected) // 3]
+
+
+def test_batches_can_be_pinned(people: IdentityDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `DataLoader(pin_memory=True)` does to a batch: every tensor is pinned, nothing else changes."""
+    from torch.utils.data._utils.pin_memory import pin_memory
+
+    pinned: list[torch.Size] = []
+
+    def pin(tensor: torch.Tensor, *_: object) -> torch.Tensor:
+        pinned.append(tensor.shape)
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)  # this machine may have no accelerator
+    batch = collate([people[row] for row in range(3)])
+    found = pin_memory(batch)
+    tensors = [name for name, value in batch.items() if isinstance(value, torch.Tensor)]
+    assert len(pinned) == len(tensors) == 12
+    assert set(found) == set(batch)
+    for name, value in batch.items():
+        assert torch.equal(found[name], value) if name in tensors else found[name] == value
 
 
 def test_a_batch_is_stacked(people: IdentityDataset) -> None:
@@ -261,12 +329,44 @@ def test_a_flipped_byte_is_found_when_bytes_are_checked(curation: Curation) -> N
         people[1]
 
 
+def test_embeddings_are_those_of_numpy() -> None:
+    from bolid.shards.reader import _NPY_HEADER, _embedding
+    from bolid.shards.samples import npy_bytes
+
+    face = np.random.default_rng(0).normal(size=512).astype(np.float32)
+    plain = npy_bytes(face)
+    assert plain.startswith(_NPY_HEADER)
+    for array in (face, face.astype(np.float64), face[:3], face.astype(">f4")):
+        found = _embedding(npy_bytes(array))
+        assert np.array_equal(found, array)
+    for broken in (plain[:-1], plain[:100], b"", b"nonsense" * 300):
+        with pytest.raises((ValueError, EOFError)):
+            _embedding(broken)
+
+
 def test_a_sampled_check_looks_at_its_share() -> None:
     from bolid.shards.reader import _in_share
 
     for share in (0.0, 0.1, 0.5, 1.0):
         checked = sum(_in_share(row, share) for row in range(4000))
         assert checked == pytest.approx(4000 * share, abs=120)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG"])
+def test_a_picture_that_cannot_be_decoded_names_shard_and_sample(curation: Curation, name: str) -> None:
+    for seed in range(2):
+        curation.add("a", encoded(pattern(seed, (64, 48)), name), name.lower().replace("jpeg", "jpg"))
+    out = pack(curation.write(), PackConfig(keep_format=True)).out
+    row = read_index(out).to_pylist()[1]
+    with (out / row["shard"]).open("r+b") as file:
+        file.seek(row["image_offset"] + 60)
+        file.write(bytes(row["image_size"] - 60))
+    people = IdentityDataset(out, refs=0, size=16)
+    people[0]
+    with pytest.raises(DataError, match=rf"train-000000.tar, sample {row['key']}: its picture cannot be decoded"):
+        people[1]
+    with pytest.raises(DataError, match=rf"picture of '{row['key']}' cannot be decoded"):
+        show(out, row["key"], out.parent / "shown.png")
 
 
 def test_a_cut_shard_is_named(curation: Curation) -> None:
@@ -295,6 +395,20 @@ def test_a_split_without_photos_says_so(curation: Curation) -> None:
         IdentityDataset(out, "val")
     with pytest.raises(UsageError, match="no split 'valid'"):
         IdentityDataset(out, "valid")
+
+
+def test_many_shards_need_few_open_files(curation: Curation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Systems allow 1024 open files or fewer; ten million photos lie in thousands of shards."""
+    curation.add_people(people=12, photos=1)
+    out = pack(curation.write(), PackConfig(shard_size=1, split=(1, 0, 0))).out
+    monkeypatch.setattr("bolid.shards.store.MOST_HANDLES", 3)
+    people = IdentityDataset(out, refs=0, size=16)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    keys = [people[row]["key"] for _ in range(2) for row in range(12)]
+    assert len(list(Path("/proc/self/fd").iterdir())) - before == 3
+    assert keys == 2 * read_index(out)["key"].to_pylist()
+    people._reader.prefetch(range(12))
+    assert len(list(Path("/proc/self/fd").iterdir())) - before == 3
 
 
 def test_a_dataset_travels_to_other_processes(people: IdentityDataset) -> None:

@@ -4,11 +4,11 @@ import tarfile
 import numpy as np
 import pytest
 from bolid.shards import IdentityDataset, PackConfig, pack, parse_bytes, read_index
-from bolid.shards.geometry import Window, keypoints_in_window, person_window, picture_window
-from bolid.shards.picture import decode, for_shard
+from bolid.shards.geometry import Window, keypoints_in_window, person_window, picture_window, whole_pixels
+from bolid.shards.picture import decode, decode_planes, for_shard
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import ValidationError
 
 from .conftest import Curation, encoded, pattern
@@ -76,8 +76,6 @@ def test_draft_scaling_gives_nearly_the_same_pixels() -> None:
 
 @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_orientation_is_applied_as_pillow_does(orientation: int) -> None:
-    from PIL import ImageOps
-
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(pattern(2, (64, 40)), "JPEG", quality=95, exif=exif)
@@ -133,3 +131,154 @@ def test_sizes_are_read(text: str, size: int) -> None:
 def test_splits_must_be_a_partition(split: tuple[float, float, float]) -> None:
     with pytest.raises(ValidationError, match="whose sum is 1"):
         PackConfig(split=split)
+
+
+def disc(size: tuple[int, int], centre: tuple[float, float]) -> Image.Image:
+    """White, of radius 40, on black."""
+    y, x = np.mgrid[0 : size[1], 0 : size[0]] + 0.5
+    lit = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 <= 1600
+    return Image.fromarray((lit * 255).astype(np.uint8)).convert("RGB")
+
+
+def centre_of(pixels: np.ndarray) -> np.ndarray:
+    """Centre of brightness (x, y) in pixels."""
+    grey = pixels.astype(float).mean(-1)
+    grey[grey < 40] = 0  # ringing of the encoder
+    y, x = np.mgrid[0 : grey.shape[0], 0 : grey.shape[1]] + 0.5
+    return np.array([(x * grey).sum(), (y * grey).sum()]) / grey.sum()
+
+
+STORED = {  # how a camera held that way stores the upright picture
+    1: lambda picture: picture,
+    2: lambda picture: picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    3: lambda picture: picture.transpose(Image.Transpose.ROTATE_180),
+    4: lambda picture: picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+    5: lambda picture: picture.transpose(Image.Transpose.TRANSPOSE),
+    6: lambda picture: picture.transpose(Image.Transpose.ROTATE_90),
+    7: lambda picture: picture.transpose(Image.Transpose.TRANSVERSE),
+    8: lambda picture: picture.transpose(Image.Transpose.ROTATE_270),
+}
+
+
+def turned(picture: Image.Image, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(STORED[orientation](picture), "JPEG", quality=95, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", list(STORED))
+@pytest.mark.parametrize("size", [(1001, 1401), (1023, 777)])
+def test_a_point_stays_where_it_is_at_any_scale_of_the_decoder(size: tuple[int, int], orientation: int) -> None:
+    """Sides that eight does not divide: the decoder's last column is only partly picture."""
+    for at in ((size[0] - 60, size[1] - 60), (60, 60)):
+        data = turned(disc(size, at), orientation)
+        for out in ((64, 64), (120, 160), (300, 200)):
+            found = centre_of(decode(data, Window(0, 0, *size), out))
+            assert np.abs(found - np.array(at) / size * out).max() < 0.15, (at, out)
+
+
+@pytest.mark.parametrize("orientation", list(STORED))
+def test_max_side_moves_no_point(orientation: int) -> None:
+    size, at = (1001, 1401), (941, 1341)
+    data = memoryview(turned(disc(size, at), orientation))
+    for longest in (125, 174, 250, 500):
+        small = for_shard(data, "jpg", PackConfig(max_side=longest))
+        with Image.open(io.BytesIO(small.data)) as opened:
+            found = centre_of(np.asarray(opened))
+        assert np.abs(found - np.array(at) / size * small.size).max() < 0.1, longest
+
+
+@pytest.mark.parametrize("orientation", list(STORED))
+@pytest.mark.parametrize("size", [(1001, 1401), (1023, 777)])
+def test_planes_say_exactly_which_window_they_show(size: tuple[int, int], orientation: int) -> None:
+    """The window may be moved to whole pixels, but a point is where the returned window says."""
+    for at in ((size[0] - 100, size[1] - 100), (100, 100)):
+        data = turned(disc(size, at), orientation)
+        for out, margin in (((64, 48), 70.3), ((30, 40), 99.9), ((300, 200), 55.5)):
+            asked = Window(at[0] - margin, at[1] - margin, 2 * margin, 1.9 * margin)
+            planes, shown = decode_planes(data, asked, out)
+            assert planes.shape == (3, out[1], out[0])
+            scale = np.array([out[0] / shown.width, out[1] / shown.height])
+            expected = (np.array(at) - [shown.left, shown.top]) * scale
+            assert np.abs(centre_of(planes.transpose(1, 2, 0)) - expected).max() < 0.15, (at, out)
+            pixel = max(1, 2 ** np.floor(np.log2(2 * margin * 1.03 / out[0])))  # what one of the decoder's covers
+            edges = np.array([shown.left, shown.top, shown.left + shown.width, shown.top + shown.height])
+            wanted = [asked.left, asked.top, asked.left + asked.width, asked.top + asked.height]
+            assert np.abs(edges - wanted).max() <= pixel
+
+
+@pytest.mark.parametrize("orientation", list(STORED))
+def test_planes_are_upright_and_those_of_pillow(orientation: int) -> None:
+    picture = pattern(3, (90, 64))
+    data = turned(picture, orientation)
+    with Image.open(io.BytesIO(data)) as opened:
+        upright = ImageOps.exif_transpose(opened).convert("RGB")
+    planes, shown = decode_planes(data, Window(0, 0, 90, 64), (90, 64))
+    assert np.array_equal(planes.transpose(1, 2, 0), np.asarray(upright))
+    assert shown == Window(0, 0, 90, 64)
+    small, shown = decode_planes(data, Window(10, 4, 60, 40), (45, 30))
+    expected = np.asarray(upright.crop((10, 4, 70, 44)).resize((45, 30), Image.Resampling.BICUBIC), int)
+    assert np.abs(small.transpose(1, 2, 0).astype(int) - expected).max() <= 2
+    assert shown == Window(10, 4, 60, 40)
+
+
+@given(
+    st.tuples(st.integers(1, 500), st.integers(1, 500)),
+    st.tuples(st.floats(-50, 500), st.floats(-50, 500), st.floats(0.1, 600), st.floats(0.1, 600)),
+)
+def test_whole_pixels_are_the_nearest_and_stay_inside(
+    picture: tuple[int, int], window: tuple[float, float, float, float]
+) -> None:
+    found = whole_pixels(Window(*window), picture)
+    for first, length, start, asked, limit in (
+        (found.left, found.width, window[0], window[2], picture[0]),
+        (found.top, found.height, window[1], window[3], picture[1]),
+    ):
+        assert (first, length) == (int(first), int(length))
+        assert length >= 1
+        assert abs(length - asked) <= max(0.5, 1 - asked)
+        assert abs(first - start) <= 1
+        if start >= 0 and start + asked <= limit:
+            assert 0 <= first <= limit - length
+
+
+def test_planes_beyond_the_picture_are_grey() -> None:
+    data = encoded(Image.new("RGB", (40, 40), "white"), "PNG")
+    planes, _ = decode_planes(data, Window(-20, 0, 40, 40), (40, 40))
+    assert (planes[:, :, :19] == 127).all()
+    assert (planes[:, :, 21:] == 255).all()
+
+
+def test_an_orientation_that_does_not_exist_is_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    data = memoryview(encoded(pattern(2, (64, 40)), "JPEG", exif=exif))
+    assert for_shard(data, "jpg", PackConfig()).size == (64, 40)
+    assert decode(bytes(data), Window(0, 0, 64, 40), (64, 40)).shape == (40, 64, 3)
+
+
+def test_a_broken_exif_block_costs_the_orientation_not_the_photo() -> None:
+    data = memoryview(encoded(pattern(2, (64, 40)), "JPEG", exif=b"Exif\0\0this is no TIFF header"))
+    assert for_shard(data, "jpg", PackConfig()).data is data
+    assert for_shard(data, "jpg", PackConfig(max_side=32)).size == (32, 20)
+    assert decode(bytes(data), Window(0, 0, 64, 40), (64, 40)).shape == (40, 64, 3)
+
+
+def test_a_jpeg_with_a_preview_behind_it_keeps_its_bytes() -> None:
+    """MPO, as cameras and phones write it."""
+    photo, preview = pattern(2, (640, 400)), pattern(2, (64, 40))
+    data = memoryview(encoded(photo, "MPO", save_all=True, append_images=[preview]))
+    stored = for_shard(data, "jpg", PackConfig())
+    assert (stored.data is data, stored.suffix, stored.size) == (True, "jpg", (640, 400))
+    small = decode(bytes(data), Window(0, 0, 640, 400), (160, 100))
+    expected = np.asarray(photo.resize((160, 100), Image.Resampling.BICUBIC), int)
+    assert np.abs(small.astype(int) - expected).mean() < 4
+
+
+def test_a_keypoint_that_is_not_a_number_was_not_measured(curation: Curation) -> None:
+    keypoints = np.tile(np.array([10.0, 20.0, 0.5], np.float32), (17, 1))
+    keypoints[3, 0], keypoints[4, 2] = np.nan, np.inf
+    curation.add("a", encoded(pattern(1, (64, 64)), "JPEG"), keypoints=keypoints.ravel().tolist(), pose_model="m")
+    found = IdentityDataset(pack(curation.write(), PackConfig()).out, refs=0, size=64, crop="image")[0]["keypoints"]
+    assert not found[3:5].any()
+    assert found[5].tolist() == [10.0, 20.0, 0.5]

@@ -80,7 +80,6 @@ def test_tarfile_opens_them(mixed: PackSummary) -> None:
             assert len(tar.getnames()) % 4 == 0
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_stream_passes_over_a_split(packed: PackSummary) -> None:
     index = read_index(packed.out, "train")
     samples = list(stream(packed.out, "train"))

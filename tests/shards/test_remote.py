@@ -1,6 +1,12 @@
 """Reading over a network: a loopback HTTP server with ranges, and a cache that may be killed, filled and damaged."""
 
+import errno
+import fcntl
 import hashlib
+import os
+import signal
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -10,10 +16,20 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
-from bolid.errors import DataError, UsageError
-from bolid.shards import IdentityBatchSampler, IdentityDataset, PackSummary, collate, read_index, read_manifest, verify
+from bolid.errors import DataError, UsageError, WorkspaceError
+from bolid.shards import (
+    IdentityBatchSampler,
+    IdentityDataset,
+    PackSummary,
+    collate,
+    read_index,
+    read_manifest,
+    stream,
+    verify,
+)
 from bolid.shards.cache import BLOCK_BYTES, BlockCache
 from bolid.shards.store import Store, open_store
 from torch.utils.data import DataLoader
@@ -26,7 +42,10 @@ class Site:
     url: str
     requests: list[str] = field(default_factory=list)
     failing: int = 0
-    """Requests that will be answered with 503."""
+    """Requests for tars, and for one file more, that will be answered with 503."""
+    failing_file: str = ""
+    together: threading.Barrier | None = None
+    """Answers for tars wait for each other."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -48,9 +67,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(404, b"")
         span = self.headers.get("Range")
         self.site.requests.append(f"{path.name} {span}")
-        if self.site.failing and path.suffix == ".tar":
+        if self.site.failing and (path.suffix == ".tar" or path.name == self.site.failing_file):
             self.site.failing -= 1
             return self.send(503, b"")
+        if self.site.together and path.suffix == ".tar":
+            self.site.together.wait()
         data = path.read_bytes()
         if span:
             start, end = span.removeprefix("bytes=").split("-")
@@ -112,10 +133,32 @@ def test_each_block_is_fetched_once(site: Site, tmp_path: Path) -> None:
 def test_a_batch_is_fetched_before_it_is_read(site: Site, tmp_path: Path) -> None:
     people = IdentityDataset(site.url, refs=2, size=24, cache=tmp_path)
     order = IdentityBatchSampler(people.index, 5)
-    people.__getitems__(order.global_batch(0, 0))
+    items = people.__getitems__(order.global_batch(0, 0))
+    assert [item["key"] for item in items] == [people[draw]["key"] for draw in order.global_batch(0, 0)]
     fetched = len(site.requests)
     people.__getitems__(order.global_batch(0, 0))
     assert len(site.requests) == fetched
+
+
+def test_all_blocks_of_a_batch_are_on_their_way_at_once(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer comes before all have been asked for: one after the other, this would never end."""
+    people = IdentityDataset(site.url, refs=0, size=24, cache=tmp_path)
+    monkeypatch.setattr("bolid.shards.cache.LOCKS", 2**32)  # no two blocks share a lock
+    shards = len({shard.as_py() for shard in people.index["shard"]})
+    assert shards >= 3
+    site.together = threading.Barrier(shards, timeout=60)
+    people.__getitems__(list(range(len(people))))
+    assert site.together.n_waiting == 0
+
+
+def test_a_batch_that_cannot_be_fetched_names_the_sample(site: Site, tmp_path: Path) -> None:
+    people = IdentityDataset(site.url, refs=0, size=24, cache=tmp_path)
+    site.failing = 999
+    with pytest.raises(DataError, match=r"train-\d+.tar, sample i\d+_\d+: .*failed 4 times"):
+        people.__getitems__(list(range(len(people))))
+    site.failing = 0
 
 
 def test_workers_read_remote_data_too(site: Site, packed: PackSummary, tmp_path: Path) -> None:
@@ -141,6 +184,36 @@ def test_failures_that_pass_are_tried_again(site: Site, tmp_path: Path, capsys: 
     with pytest.raises(DataError, match=r"sample i\d+_\d+: .*failed 4 times"):
         people[len(people) - 1]
     site.failing = 0
+
+
+@pytest.mark.parametrize("file", ["index.parquet", "manifest.json"])
+def test_opening_survives_failures_that_pass(
+    site: Site, packed: PackSummary, tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.failing, site.failing_file = 2, file
+    people = IdentityDataset(site.url, refs=0, size=24, cache=tmp_path)
+    assert people[0]["key"] == read_index(packed.out, "train")["key"][0].as_py()
+    assert site.failing == 0
+    site.failing = 99
+    with pytest.raises(DataError, match=r"cannot be reached|cannot be read.*check the address and the network"):
+        IdentityDataset(site.url, refs=0, size=24, cache=tmp_path)
+    site.failing = 0
+
+
+def test_the_stream_takes_any_address(site: Site, packed: PackSummary) -> None:
+    """Also without curl, which the library itself would call."""
+    system = fsspec.filesystem("memory")
+    system.put(f"{packed.out}/", "/streamed", recursive=True)
+    expected = [(one["__key__"], one["jpg"].tobytes(), one["json"]) for one in stream(packed.out, "train")]
+    assert sorted(key for key, *_ in expected) == read_index(packed.out, "train")["key"].to_pylist()
+    for url in (site.url, "memory://streamed"):
+        assert [(one["__key__"], one["jpg"].tobytes(), one["json"]) for one in stream(url, "train")] == expected
+    system.rm("/streamed", recursive=True)
+
+
+def test_workers_share_the_shards_of_a_stream(packed: PackSummary) -> None:
+    loader = DataLoader(stream(packed.out).to_tuple("__key__"), batch_size=None, num_workers=2)
+    assert sorted(key for (key,) in loader) == read_index(packed.out)["key"].to_pylist()
 
 
 def test_index_and_verification_work_over_the_network(site: Site, packed: PackSummary) -> None:
@@ -179,8 +252,6 @@ def test_a_damaged_block_is_fetched_again(site: Site, tmp_path: Path) -> None:
 
 
 def test_the_cache_stays_below_its_limit_and_keeps_what_was_used_last(tmp_path: Path) -> None:
-    import os
-
     cache = BlockCache(tmp_path, limit=10_000)
     for number in range(40):
         cache.put(DIGEST, number, bytes([number]) * 900)
@@ -196,8 +267,6 @@ def test_the_cache_stays_below_its_limit_and_keeps_what_was_used_last(tmp_path: 
 
 
 def test_a_torn_ledger_and_left_over_files_do_no_harm(tmp_path: Path) -> None:
-    import os
-
     cache = BlockCache(tmp_path, limit=10_000)
     for number in range(5):
         cache.put(DIGEST, number, bytes(900))
@@ -209,6 +278,50 @@ def test_a_torn_ledger_and_left_over_files_do_no_harm(tmp_path: Path) -> None:
         cache.put(DIGEST, number, bytes(900))
         assert cache.size() <= 10_000
     assert not left.exists()
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cache = BlockCache(tmp_path)
+    monkeypatch.setattr(os, "writev", full)
+    with pytest.raises(WorkspaceError, match="the disk is full"):
+        cache.put(DIGEST, 0, bytes(900))
+    assert cache.size() == 0
+    assert cache.get(DIGEST, 0, 0, 1) is None
+
+
+SHARED = """
+import os, signal, sys
+from pathlib import Path
+from bolid.shards.cache import BlockCache
+
+cache, seed, dies = BlockCache(Path(sys.argv[1]), limit=20_000), int(sys.argv[2]), sys.argv[3] == "dies"
+shard = "ab" * 32
+for turn in range(300):
+    number = (turn * 7 + seed * 13) % 60
+    content = bytes([number]) * 900
+    if dies and turn == 150:
+        Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)  # written, not yet named
+    with cache.filling(shard, number):
+        found = cache.get(shard, number, 5, 900)
+        assert found is None or found == content[5:], number
+        if found is None:
+            cache.put(shard, number, content)
+    assert cache.size() <= 20_000
+"""
+
+
+def test_processes_share_a_cache_and_one_dies(tmp_path: Path) -> None:
+    """More blocks than fit, so they evict each other's; what one of them reads is right or not there."""
+    running = [
+        subprocess.Popen([sys.executable, "-c", SHARED, tmp_path, str(seed), "dies" if seed == 1 else "lives"])
+        for seed in range(3)
+    ]
+    assert [process.wait() for process in running] == [0, -signal.SIGKILL, 0]
+    assert len(list(tmp_path.glob("*/*.tmp"))) == 1
+    assert BlockCache(tmp_path).size() <= 20_000
 
 
 def test_a_dataset_larger_than_the_cache_can_be_read(site: Site, tmp_path: Path) -> None:
@@ -232,6 +345,24 @@ def test_a_forked_worker_does_not_wait_for_its_parents_connection(site: Site, tm
     assert store._connected is not system
     del system
     assert not gone
+
+
+def test_a_worker_forked_in_mid_fetch_holds_no_lock(tmp_path: Path) -> None:
+    """Threads fetch while the process may fork its workers; a lock that one inherits would stop all others."""
+    cache = BlockCache(tmp_path)
+    reading, writing = os.pipe()
+    with cache.filling(DIGEST, 0), cache._ledger():
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            os.read(reading, 1)  # until the parent is done
+            os._exit(0)
+    for path in (tmp_path / "ledger", *(tmp_path / "locks").iterdir()):
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(writing)
+    os.close(reading)
+    os.waitpid(child, 0)
 
 
 def test_readers_that_share_a_cache_fetch_a_block_once(site: Site, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
+import hashlib
 import json
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -102,6 +104,83 @@ def test_a_key_used_twice_is_found(dataset: Path) -> None:
     keys = pq.read_table(dataset / "index.parquet")["key"].to_pylist()
     rewrite_index(dataset, {"key": [keys[1], *keys[1:]]})
     assert any(problem.text == "the key is not unique" for problem in verify(dataset))
+
+
+@pytest.mark.parametrize("name", ["ünïcode.jpg", "a" * 90 + "/" + "b" * 60])
+def test_names_that_we_never_write_are_told(dataset: Path, tmp_path: Path, name: str) -> None:
+    path = min(dataset.glob("*.tar"))
+    copy = tmp_path / "copy.tar"
+    with tarfile.open(path) as old, tarfile.open(copy, "w", format=tarfile.USTAR_FORMAT) as new:
+        for number, member in enumerate(old):
+            member.name = name if number == 0 else member.name
+            new.addfile(member, old.extractfile(member))
+    copy.replace(path)
+    assert any("the tar has" in problem.text for problem in verify(dataset))
+
+
+def renew_digest(dataset: Path) -> None:
+    """Let the manifest name the index that lies there, as if the packer had written both."""
+    digest = hashlib.sha256((dataset / "index.parquet").read_bytes()).hexdigest()
+    read_manifest(dataset).model_copy(update={"index_sha256": digest}).write(dataset)
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("number", "the tar has"),
+        ("pose_confidence", "'pose_confidence' is 0.0 in its JSON and 0.5 in the index"),
+        ("has_face", "'has_face' is False in its JSON and True in the index"),
+        ("width", "'width' is 48 in its JSON and 5 in the index"),
+        ("digest", "its digest in the index is not that of its four sha256"),
+    ],
+)
+def test_an_index_that_contradicts_its_samples_is_found(dataset: Path, column: str, text: str) -> None:
+    wrong = {"number": 5, "pose_confidence": 0.5, "has_face": True, "width": 5, "digest": bytes(16)}[column]
+    values = pq.read_table(dataset / "index.parquet")[column].to_pylist()
+    rewrite_index(dataset, {column: [wrong, *values[1:]]})
+    renew_digest(dataset)
+    assert any(text in problem.text for problem in verify(dataset))
+
+
+@pytest.mark.parametrize("part", ["shard", "split", "retired", "shard split"])
+def test_a_manifest_that_counts_wrong_is_found(dataset: Path, part: str) -> None:
+    manifest = read_manifest(dataset)
+    first = min(manifest.shards)
+    changes = {
+        "shard": {"shards": {**manifest.shards, first: manifest.shards[first].model_copy(update={"samples": 9})}},
+        "shard split": {"shards": {**manifest.shards, first: manifest.shards[first].model_copy(update={"split": "x"})}},
+        "split": {"splits": {name: one for name, one in manifest.splits.items() if name != "val"}},
+        "retired": {"retired": 3},
+    }
+    manifest.model_copy(update=changes[part]).write(dataset)
+    text = {
+        "shard": "counts 9 samples",
+        "shard split": "calls it a shard of x",
+        "split": "splits.val = None",
+        "retired": "retired = 3, the index holds 0",
+    }[part]
+    assert any(text in problem.text for problem in verify(dataset))
+
+
+def test_a_photo_in_two_splits_is_found(dataset: Path) -> None:
+    index = pq.read_table(dataset / "index.parquet")
+    splits, shas = index["split"].to_pylist(), index["sha256"].to_pylist()
+    other = next(row for row, split in enumerate(splits) if split != splits[0])
+    rewrite_index(dataset, {"sha256": [shas[other] if row == 0 else sha for row, sha in enumerate(shas)]})
+    assert (f"photo {shas[other]}", "is in several splits") in {(one.key, one.text) for one in verify(dataset)}
+
+
+def test_keypoints_of_another_shape_are_found() -> None:
+    from bolid.shards.reader import parse
+    from bolid.shards.samples import npy_bytes
+
+    face = npy_bytes(np.zeros(512, np.float32))
+    meta = {"identity": 0, "width": 1, "height": 1, "keypoints": [[0, 0, 0]] * 17, "person_box": [0] * 4}
+    meta |= {"pose_model": "", "pose_confidence": 0}
+    assert parse("k", b"", json.dumps(meta).encode(), face, b"").keypoints.shape == (17, 3)
+    for wrong in ({"keypoints": [[0, 0, 0]] * 16}, {"person_box": [0] * 3}):
+        with pytest.raises(ValueError, match="have the shapes"):
+            parse("k", b"", json.dumps(meta | wrong).encode(), face, b"")
 
 
 def test_a_damaged_manifest_and_index_are_named(dataset: Path) -> None:

@@ -242,6 +242,31 @@ def test_a_damaged_file_is_named(curation: Curation) -> None:
     assert not (workspace.shards / "manifest.json").exists()
 
 
+@pytest.mark.parametrize("name", ["PNG", "JPEG"])
+def test_a_file_that_is_no_whole_picture_is_named(curation: Curation, name: str) -> None:
+    suffix = {"PNG": "png", "JPEG": "jpg"}[name]
+    data = encoded(pattern(1, (64, 64)), name)
+    curation.add("a", data, suffix)
+    torn = data[:60] + bytes(len(data) - 60)
+    sha256 = hashlib.sha256(torn).hexdigest()
+    path = curation.workspace.image(sha256, suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(torn)
+    curation.rows[0]["sha256"] = sha256
+    with pytest.raises(DataError, match=rf"{sha256}.* of a cannot be packed"):
+        pack(curation.write(), PackConfig(max_side=32))
+
+
+def test_a_file_larger_than_the_index_can_say_is_named(curation: Curation) -> None:
+    curation.add_people(people=1, photos=1)
+    workspace = curation.write()
+    victim = next(workspace.images.rglob("*.jpg"))
+    with victim.open("r+b") as file:
+        file.truncate(2**31)  # takes no space
+    with pytest.raises(DataError, match=rf"{victim.name}.* is larger than"):
+        pack(workspace, PackConfig())
+
+
 def test_a_full_disk_says_so_and_leaves_no_shard(curation: Curation, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
