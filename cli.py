@@ -30,6 +30,8 @@ shards_app = typer.Typer(no_args_is_help=True, help="Look into a packed dataset:
 app.add_typer(shards_app, name="shards")
 sites_app = typer.Typer(no_args_is_help=True, help="Site definitions: which are shipped, and whether one fits a page.")
 app.add_typer(sites_app, name="sites")
+models_app = typer.Typer(no_args_is_help=True, help="Networks of others: which are known, fetch them, are they whole.")
+app.add_typer(models_app, name="models")
 
 EXTRA_OF = {
     "torch": "train",
@@ -37,6 +39,7 @@ EXTRA_OF = {
     "transformers": "train",
     "accelerate": "train",
     "safetensors": "train",
+    "huggingface_hub": "train",
     "tensorboard": "train",
     "ultralytics": "pose",
     "insightface": "face",
@@ -191,6 +194,60 @@ def sites_check(
     summaries.site_check(room.check_site(site, url, contact, tuple(allow_private or ())))
 
 
+@models_app.command("list", epilog="Example: `bolid models list --json`")
+def models_list(json_lines: JsonOption = False) -> None:
+    """List the networks that bolid knows: task, licence, size, and whether they are on this machine."""
+    progress.use_json_lines(json_lines)
+    from .models import listing as room
+
+    room.tell_list()
+
+
+@models_app.command("pull", epilog="Example: `bolid models pull yolo11n-pose buffalo_l --accept-licence`")
+def models_pull(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Networks of: bolid models list.")],
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Accept the licences of these networks; asked for once a licence.")
+    ] = False,
+    allowed_licenses: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Accept these licences and refuse all others.")
+    ] = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """Fetch networks to $BOLID_MODELS, from $BOLID_MIRROR if set; run it again to go on where it stopped."""
+    progress.use_json_lines(json_lines)
+    from .models import fetch as room
+    from .models import listing
+
+    allowed = None if allowed_licenses is None else [each.strip().lower() for each in allowed_licenses.split(",")]
+    listing.tell_pulled(room.pull(names, accept_licence, allowed))
+
+
+@models_app.command("path", epilog="Example: `bolid models path yolo11n-pose`")
+def models_path(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Network of: bolid models list.")],
+    json_lines: JsonOption = False,
+) -> None:
+    """Print where a network lies on this machine, or fail with the command that fetches it."""
+    progress.use_json_lines(json_lines)
+    from .models import listing as room
+
+    room.tell_path(name)
+
+
+@models_app.command("verify", epilog="Example: `bolid models verify`, for all that are on this machine")
+def models_verify(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Default: all that are here.")] = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """Read every byte and compare with the sums of the pull; exit code 11 names the damaged files."""
+    progress.use_json_lines(json_lines)
+    from .models import fetch as room
+    from .models import listing
+
+    listing.tell_verified(room.verify(names or ()))
+
+
 @app.command(epilog="Example: `bolid curate --min-res 1000 -w data`, then open `data/report.html`")
 def curate(
     workspace: WorkspaceOption = None,
@@ -200,17 +257,27 @@ def curate(
         int, typer.Option(min=0, max=64, help="Most differing bits of 64 between near duplicates.")
     ] = 4,
     max_aspect: Annotated[float, typer.Option(min=1, help="Longest long side, as a multiple of the short one.")] = 3.0,
+    pose: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE|none", help="Pose network. [default: yolo11x-pose, if it is here]")
+    ] = None,
+    face: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR|none", help="Face model. [default: buffalo_l, if it is here]")
+    ] = None,
+    set_: SetOption = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
     json_lines: JsonOption = False,
 ) -> None:
     """Judge every photo: kept, or rejected with the reason; changing a threshold computes nothing again."""
     progress.use_json_lines(json_lines)
+    from .config import load_config
     from .curation import run as room
+    from .curation.config import CurateConfig
 
     where = Workspace.resolve(workspace)
-    config = room.CurateConfig(
-        min_res=min_res, max_aspect=max_aspect, near_duplicate=near_duplicate, min_photos=min_photos
-    )
+    options: dict[str, object] = {"min_res": min_res, "max_aspect": max_aspect, "near_duplicate": near_duplicate}
+    options |= {"min_photos": min_photos, "pose_model": pose, "face_model": face}
+    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    config = load_config(CurateConfig, None, [*given, *(set_ or ())])
     summaries.curation(room.curate(where, config, workers), where)
 
 
@@ -434,7 +501,7 @@ def _bytes(text: str) -> int:
     number, unit = (text[:-1], text[-1:].upper()) if text[-1:].upper() in units else (text, "")
     try:
         size = int(float(number) * units.get(unit, 1))
-    except ValueError:
+    except (ValueError, OverflowError):
         size = 0
     if size < 1:
         raise typer.BadParameter(f"'{text}' is not a size; write it like 64M or 512K")
@@ -483,7 +550,7 @@ def main() -> None:
 
 def _fail(error: BolidError) -> None:
     if progress.json_lines():
-        progress.result("error", error=type(error).__name__, text=str(error), exit_code=error.exit_code)
+        progress.result("error", error=type(error).__name__, message=str(error), exit_code=error.exit_code)
     else:
         print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)

@@ -29,7 +29,7 @@ def read_photos(workspace: Workspace) -> Iterator[PhotoState]:
     database = connect(workspace.required(workspace.frontier, "bolid crawl"))
     try:
         rows = database.execute(
-            "SELECT label, coalesce(url, page_url) AS url, photos.state, coalesce(photos.reason, '') AS reason,"
+            "SELECT label, coalesce(url, link, page_url) AS url, photos.state, coalesce(photos.reason, '') AS reason,"
             " photos.value, photos.threshold FROM photos JOIN identities ON identities.id = photos.identity"
             " ORDER BY photos.path, photos.id"
         )

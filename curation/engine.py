@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import atomic, progress
+from ..errors import BolidError, ModelError
 from ..processes import WorkerPool
 from .pixels import PhotoReader
 from .stage import Stage
@@ -51,21 +52,35 @@ class Scores:
 class _Task:
     items: tuple[Item, ...]
     stages: tuple[int, ...]
+    given: tuple[tuple[str, pa.Array], ...] = ()
+    """Columns that the stages need and that the ledger holds already, a value an item."""
+
+    def alone(self) -> "Iterator[_Task]":
+        """Yield a task for each of its items."""
+        for row, item in enumerate(self.items):
+            yield _Task((item,), self.stages, tuple((name, values.slice(row, 1)) for name, values in self.given))
+
+
+class _SetupError(Exception):
+    """A stage could not be set up: no photo is to blame, so the run ends. Carries text alone, which always pickles."""
 
 
 def run_stages(stages: Sequence[Stage], items: Sequence[Item], ledger: Path, workers: int | None = None) -> Scores:
     """Score `items` (unique by sha256) with all `stages`, reading from the ledger what it holds.
 
     Args:
-        stages: picklable, not set up.
+        stages: picklable, not set up; one that needs columns of another comes after it.
         items: photos.
         ledger: folder of all stages' results.
         workers: processes; None = the machine's cores.
+
+    Raises:
+        ModelError: a stage cannot be set up, because its weights do not fit.
     """
     tables = [_read_ledger(ledger, stage) for stage in stages]
     failed = {item.sha256: "the file is missing" for item in items if not Path(item.path).is_file()}
     present = [item for item in items if item.sha256 not in failed]
-    tasks = _missing(present, [set(table["sha256"].to_pylist()) for table in tables])
+    tasks = _missing(present, stages, tables)
     fresh: list[list[pa.RecordBatch]] = [[] for _ in stages]
     missing = sum(len(task.items) for task in tasks)
     with progress.bar("curate", total=missing, unit="photos") as bar:
@@ -80,17 +95,26 @@ def run_stages(stages: Sequence[Stage], items: Sequence[Item], ledger: Path, wor
     return Scores(_join(merged, items, failed), failed, missing - sum(item.sha256 in failed for item in present))
 
 
-def _missing(items: Sequence[Item], known: Sequence[set[str]]) -> list[_Task]:
+def _missing(items: Sequence[Item], stages: Sequence[Stage], tables: Sequence[pa.Table]) -> list[_Task]:
+    rows = [{sha256: row for row, sha256 in enumerate(table["sha256"].to_pylist())} for table in tables]
     by_need: dict[tuple[int, ...], list[Item]] = defaultdict(list)
     for item in items:
-        need = tuple(index for index, seen in enumerate(known) if item.sha256 not in seen)
+        need = tuple(index for index, known in enumerate(rows) if item.sha256 not in known)
         if need:
             by_need[need].append(item)
-    return [
-        _Task(tuple(group[start : start + BATCH]), need)
-        for need, group in by_need.items()
-        for start in range(0, len(group), BATCH)
-    ]
+    tasks = []
+    for need, group in by_need.items():
+        wanted = {column for index in need for column in stages[index].needs}
+        known = [(index, [c for c in tables[index].column_names if c in wanted]) for index in range(len(stages))]
+        for start in range(0, len(group), BATCH):
+            batch = tuple(group[start : start + BATCH])
+            given = []
+            for index, columns in known:
+                if columns and index not in need:
+                    taken = tables[index].take(pa.array([rows[index][item.sha256] for item in batch]))
+                    given += [(column, taken[column].combine_chunks()) for column in columns]
+            tasks.append(_Task(batch, need, tuple(given)))
+    return tasks
 
 
 def _execute(
@@ -102,7 +126,7 @@ def _execute(
         if results is not None:
             yield task, results
         else:
-            suspects += [_Task((item,), task.stages) for item in task.items]
+            suspects += task.alone()
     for task, results, error in _pooled(stages, suspects, 1, ahead=1):
         if results is not None:
             yield task, results
@@ -121,7 +145,7 @@ def _pooled(
     """
     waiting = collections.deque(tasks)
     while waiting:
-        with WorkerPool(workers, initializer=_start_worker, initargs=(list(stages),)) as pool:
+        with WorkerPool(workers, initializer=_start_worker, initargs=(list(stages), _threads(workers))) as pool:
             in_flight: dict[Future[list[pa.RecordBatch]], _Task] = {}
             broken = False
             while in_flight or (waiting and not broken):
@@ -135,25 +159,59 @@ def _pooled(
                 done, _ = concurrent.futures.wait(in_flight, return_when=concurrent.futures.FIRST_COMPLETED)
                 for future in done:
                     error = future.exception()
+                    if isinstance(error, _SetupError):
+                        raise ModelError(str(error))
                     broken = broken or isinstance(error, BrokenProcessPool)
                     yield in_flight.pop(future), None if error else future.result(), error
 
 
-_worker_stages: list[Stage] = []
+def _threads(workers: int) -> int:
+    """Threads for the networks of a worker: the cores are shared out."""
+    return max(1, (os.cpu_count() or 1) // workers)
 
 
-def _start_worker(stages: list[Stage]) -> None:
-    reader = PhotoReader(remembered=BATCH)
-    for stage in stages:
-        stage.setup(reader)
-    _worker_stages[:] = stages
+@dataclass
+class _Worker:
+    """What a worker process holds: stages are set up when the first photo needs them, networks are large."""
+
+    stages: list[Stage]
+    reader: PhotoReader
+    ready: set[int] = field(default_factory=set)
+
+    def stage(self, index: int) -> Stage:
+        stage = self.stages[index]
+        if index not in self.ready:
+            try:
+                stage.setup(self.reader)
+            except BolidError as error:
+                raise _SetupError(f"the stage {stage.key.name} cannot start: {error}") from None
+            self.ready.add(index)
+        return stage
+
+
+_worker: list[_Worker] = []
+
+
+def _start_worker(stages: list[Stage], threads: int) -> None:
+    # Read by OpenMP, and so by torch, when it is loaded: each worker would take all cores otherwise.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    _worker[:] = [_Worker(stages, PhotoReader(remembered=BATCH))]
 
 
 def _score(task: _Task) -> list[pa.RecordBatch]:
-    batch = pa.RecordBatch.from_pydict(
-        {"sha256": [item.sha256 for item in task.items], "path": [item.path for item in task.items]}
-    )
-    return [_worker_stages[index](batch) for index in task.stages]
+    columns: dict[str, pa.Array] = {
+        "sha256": pa.array([item.sha256 for item in task.items]),
+        "path": pa.array([item.path for item in task.items]),
+        **dict(task.given),
+    }
+    results = []
+    for index in task.stages:
+        stage = _worker[0].stage(index)
+        names = ["sha256", "path", *stage.needs]
+        result = stage(pa.RecordBatch.from_arrays([columns[name] for name in names], names))
+        columns |= {name: result[name] for name in result.schema.names[1:]}
+        results.append(result)
+    return results
 
 
 def _folder(ledger: Path, stage: Stage) -> Path:

@@ -1,9 +1,10 @@
 """What became of a photo, and of all of them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from .stage import Verdict
+from .stages.identity import Finding
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,8 @@ class Outcome:
     error: str | None
     shared_with: Sequence[str] = ()
     """Other identities whose galleries hold the same bytes: flagged, never decided here."""
+    finding: Finding | None = None
+    """What is known of who is in the photo; None where it was not asked, or the photo went before."""
 
     @property
     def keep(self) -> bool:
@@ -34,3 +37,9 @@ class CurationSummary:
     """Photos that were scored now; the others came from the ledger."""
     identities: int
     seconds: float
+    networks: Mapping[str, str] = field(default_factory=dict)
+    """Stage -> name of its network."""
+    not_run: Mapping[str, str] = field(default_factory=dict)
+    """Stage -> why it was not run, and the command that changes it."""
+    remarks: Sequence[str] = ()
+    """Galleries that hold several people, and galleries that seem to show one person."""

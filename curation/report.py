@@ -13,9 +13,12 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
 from .. import __version__, atomic
-from ..config import Config
 from ..workspace import Workspace
+from .config import CurateConfig
+from .decisions import ORDER
 from .outcome import CurationSummary
+from .stages.identity import Cosines
+from .table import BULKY
 
 THUMBNAIL = 112
 """Long side of the thumbnails, px."""
@@ -27,23 +30,33 @@ EXAMPLES = 8
 """Most example photos a reason."""
 
 
-def write(workspace: Workspace, summary: CurationSummary, config: Config) -> None:
-    """Write the report of `curated.parquet`, whole or not at all."""
-    rows = pq.read_table(workspace.curated_table).to_pylist()
+def write(workspace: Workspace, summary: CurationSummary, config: CurateConfig, cosines: Cosines | None) -> None:
+    """Write the report of `curated.parquet`, whole or not at all; `cosines` judged the identities."""
+    known = pq.read_schema(workspace.curated_table).names
+    columns = [name for name in known if name not in BULKY]
+    rows = pq.read_table(workspace.curated_table, columns=columns).to_pylist()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
     thumbnails = _Thumbnails(workspace, rows)
     page = template.render(
         version=__version__,
         summary=asdict(summary),
-        config=config.model_dump(),
+        thresholds=_thresholds(config),
         funnel=_funnel(rows),
-        histograms=_histograms(rows, config),
+        histograms=_histograms(rows, config, cosines),
         reasons=_reasons(rows, thumbnails),
         identities=_identities(rows, thumbnails),
         identities_total=len({row["identity"] for row in rows}),
     )
     atomic.write_text(workspace.report, page)
+
+
+def _thresholds(config: CurateConfig) -> dict[str, Any]:
+    """Return what the configuration says, by dotted key; keys without a value are left out."""
+    flat: dict[str, Any] = {}
+    for key, value in config.model_dump(exclude_none=True).items():
+        flat |= {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
 
 
 def _funnel(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -54,7 +67,7 @@ def _funnel(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if failed:
         left -= failed
         steps.append({"name": "failed", "left": left, "lost": failed})
-    for stage in ("decode", "duplicates", "coverage"):
+    for stage in ORDER:
         lost = sum(row["reject_stage"] == stage for row in rows)
         left -= lost
         steps.append({"name": stage, "left": left, "lost": lost})
@@ -63,14 +76,29 @@ def _funnel(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return steps
 
 
-def _histograms(rows: list[dict[str, Any]], config: Config) -> list[dict[str, Any]]:
-    thresholds = config.model_dump()
-    sides = [min(r["decoded_width"], r["decoded_height"]) for r in rows if r.get("decoded_width")]
-    sharpness = [float(np.log10(max(r["sharpness"], 1e-3))) for r in rows if r.get("sharpness") is not None]
-    return [
-        _histogram("short side, px", sides, thresholds.get("min_res")),
-        _histogram("log10 sharpness (reported, no threshold)", sharpness, None),
+def _histograms(rows: list[dict[str, Any]], config: CurateConfig, cosines: Cosines | None) -> list[dict[str, Any]]:
+    sides = [min(r["decoded_width"], r["decoded_height"]) for r in rows if r["decoded_width"]]
+    sharp = [r["sharpness"] if r["person_sharpness"] is None else r["person_sharpness"] for r in rows]
+    sharpness = [float(np.log10(max(value, 1e-3))) for value in sharp if value is not None]
+    least = config.quality.min_sharpness
+    drawn = [
+        _histogram("short side, px", sides, config.min_res),
+        _histogram("log10 sharpness", sharpness, None if least is None else float(np.log10(max(least, 1e-3)))),
     ]
+    if any(r["people"] is not None for r in rows):
+        drawn += [
+            _histogram("mean confidence of the body keypoints", _values(rows, "pose_confidence"), None),
+            _histogram(
+                "second person, share of the main one", _values(rows, "second_person"), config.pose.second_person
+            ),
+        ]
+    if cosines is not None:
+        drawn.append(_histogram("cosine to the gallery's centre", _values(rows, "identity_score"), cosines.keep))
+    return drawn
+
+
+def _values(rows: list[dict[str, Any]], column: str) -> list[float]:
+    return [row[column] for row in rows if row[column] is not None]
 
 
 def _histogram(title: str, values: list[float], threshold: float | None) -> dict[str, Any]:

@@ -56,11 +56,19 @@ class Stage(Protocol):
     def schema(self) -> pa.Schema:
         """Columns of the scores; the first is `sha256`."""
 
+    @property
+    def needs(self) -> Sequence[str]:
+        """Columns of earlier stages that it reads; what these depend on belongs into its own key."""
+
     def setup(self, reader: PhotoReader) -> None:
-        """Load models once a worker; `reader` gives the decoded pixels, one decode for all stages."""
+        """Load models once a worker; `reader` gives the decoded pixels, one decode for all stages.
+
+        Raises:
+            BolidError: the stage cannot work at all; the run ends.
+        """
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Score a batch with the columns `sha256` and `path`; one row out for each row in, in the same order."""
+        """Score a batch with the columns `sha256`, `path` and those of `needs`; a row out for each row in, in order."""
 
 
 def score_batch(schema: pa.Schema, rows: Sequence[dict[str, object]]) -> pa.RecordBatch:

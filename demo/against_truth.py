@@ -5,7 +5,7 @@ reason is true, the share that was rejected for it (or for an earlier reason tha
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from .gallery import Kind, Offer, group_of
@@ -23,7 +23,7 @@ class Fate:
 
 @dataclass(frozen=True)
 class Line:
-    """One reason against the truth; None where there is nothing to divide by, or no stage that could tell."""
+    """One reason against the truth; None where there is nothing to divide by, or the stage that tells was not run."""
 
     kind: Kind
     in_truth: int
@@ -50,19 +50,24 @@ REASONS: dict[Kind, frozenset[str]] = {
     Kind.NOT_AN_IMAGE: frozenset({"not_an_image"}),
     Kind.EXACT_COPY: frozenset({"exact_duplicate"}),
     Kind.NEAR_COPY: frozenset({"near_duplicate"}),
+    Kind.WRONG_PERSON: frozenset({"wrong_person"}),
+    Kind.TWO_PEOPLE: frozenset({"two_people"}),
+    Kind.EMPTY_ROOM: frozenset({"no_person"}),
+    Kind.BLURRED: frozenset({"blurred"}),
 }
-"""The reasons with which a photo of each kind may be refused; kinds that are missing have no stage yet."""
+"""The reasons with which a photo of each kind may be refused."""
 
 COPIES = (Kind.EXACT_COPY, Kind.NEAR_COPY)
 DUPLICATE = REASONS[Kind.EXACT_COPY] | REASONS[Kind.NEAR_COPY]
 
 
-def compare(offers: Sequence[Offer], fates: Mapping[str, Fate]) -> list[Line]:
+def compare(offers: Sequence[Offer], fates: Mapping[str, Fate], not_run: Collection[Kind] = ()) -> list[Line]:
     """Return a line for each kind of dirt, in the order of `Kind`.
 
     Args:
         offers: the truth.
         fates: what became of each offer, by its `image_path`; a missing one is `unseen`.
+        not_run: kinds that only a stage can tell that was not run.
     """
     fate = {offer: fates.get(offer.image_path, Fate("unseen")) for offer in offers}
     missed = _missed_copies(offers, fate)
@@ -71,10 +76,10 @@ def compare(offers: Sequence[Offer], fates: Mapping[str, Fate]) -> list[Line]:
         if kind == Kind.CLEAN:
             continue
         truly = [offer for offer in offers if offer.kind == kind]
-        reasons = REASONS.get(kind)
-        if reasons is None:
+        if kind in not_run:
             lines.append(Line(kind, len(truly), None, None, None))
             continue
+        reasons = REASONS[kind]
         blamed = [offer for offer in offers if fate[offer].reason in reasons]
         if kind in COPIES:
             seen = sum(fate[offer].state == "kept" or fate[offer].reason in DUPLICATE for offer in truly)

@@ -26,6 +26,7 @@ class DecodeStage:
 
     key = StageKey("decode", version=2)
     schema = SCHEMA
+    needs = ()
 
     def setup(self, reader: PhotoReader) -> None:
         """Keep the reader."""
@@ -51,10 +52,15 @@ class DecodeStage:
         return score_batch(SCHEMA, rows)
 
 
-def sharpness(picture: Image.Image) -> float:
-    """Variance of the 4-neighbour Laplacian of the luminance (0-255) at `SHARPNESS_SIDE` px; larger is sharper."""
+def sharpness(picture: Image.Image, side: int = SHARPNESS_SIDE) -> float:
+    """Variance of the 4-neighbour Laplacian of the luminance (0-255) at a long side of `side` px; larger is sharper.
+
+    Smaller pictures are measured as they are; one without a pixel that has four neighbours is 0.
+    """
+    if min(picture.size) < 3:
+        return 0.0
     scaled = picture.convert("L")
-    scaled.thumbnail((SHARPNESS_SIDE, SHARPNESS_SIDE), Image.Resampling.BOX)
+    scaled.thumbnail((side, side), Image.Resampling.BOX)
     grey = np.asarray(scaled, dtype=np.float32)
     if min(grey.shape) < 3:
         return 0.0

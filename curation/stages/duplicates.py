@@ -22,6 +22,7 @@ class PerceptualHashStage:
 
     key = StageKey("duplicates", version=2)
     schema = SCHEMA
+    needs = ()
 
     def setup(self, reader: PhotoReader) -> None:
         """Keep the reader."""

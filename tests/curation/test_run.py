@@ -9,7 +9,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from bolid.curation import engine
-from bolid.curation.run import CurateConfig, curate
+from bolid.curation.config import CurateConfig
+from bolid.curation.decisions import Decisions
+from bolid.curation.run import curate
 from bolid.errors import AccountingError, DataError, WorkspaceError
 from bolid.workspace import Workspace
 
@@ -82,7 +84,7 @@ def test_the_result_does_not_depend_on_the_number_of_workers(crawled: Crawled, t
 def test_a_killed_run_loses_only_the_batches_in_flight(crawled: Crawled):
     workspace = crawled([("ann", photo(seed)) for seed in range(3 * engine.BATCH)])
     code = (
-        "import sys, os, signal; from pathlib import Path; from bolid.curation import engine, run\n"
+        "import sys, os, signal; from pathlib import Path; from bolid.curation import config, engine, run\n"
         "from bolid.workspace import Workspace\n"
         "write, parts = engine._write_part, []\n"
         "def dying(*args):\n"
@@ -90,7 +92,7 @@ def test_a_killed_run_loses_only_the_batches_in_flight(crawled: Crawled):
         "    if len(parts) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
         "engine._write_part = dying\n"
         "if __name__ == '__main__':\n"
-        "    run.curate(Workspace(Path(sys.argv[1])), run.CurateConfig(min_res=60, min_photos=2), 1)\n"
+        "    run.curate(Workspace(Path(sys.argv[1])), config.CurateConfig(min_res=60, min_photos=2), 1)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(workspace.root)], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
@@ -108,6 +110,7 @@ from bolid.curation.stage import StageKey, paths_of, score_batch
 class PoisonedStage:
     key = StageKey("poisoned", version=1)
     schema = pa.schema([("sha256", pa.string()), ("length", pa.int64())])
+    needs = ()
 
     def setup(self, reader):
         pass
@@ -174,7 +177,7 @@ def test_an_empty_or_missing_input_is_a_message(crawled: Crawled, tmp_path: Path
 
 def test_a_lost_photo_is_an_error_and_nothing_is_written(crawled: Crawled, monkeypatch: pytest.MonkeyPatch):
     workspace = crawled([("ann", photo(seed)) for seed in range(3)])
-    monkeypatch.setattr("bolid.curation.run.decide", lambda *args: [])
+    monkeypatch.setattr("bolid.curation.run.decide", lambda *args: Decisions([]))
     with pytest.raises(AccountingError):
         curate(workspace, CONFIG, workers=1)
     assert not workspace.curated_table.exists()

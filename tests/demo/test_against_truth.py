@@ -1,16 +1,20 @@
 """The comparison with the truth, on cases counted by hand."""
 
-from bolid.demo.against_truth import Fate, compare, wrongly_rejected
+import dataclasses
+
+from bolid.demo import people
+from bolid.demo.against_truth import REASONS, Fate, compare, wrongly_rejected
 from bolid.demo.gallery import Kind, Offer
+from bolid.demo.outcome import is_back_view
 
 
 def offer(number: int, kind: Kind, copy_of: int | None = None, sha256: str | None = None) -> Offer:
     return Offer(0, "ann", "Ann", number, kind, f"ann/{number}.jpg", copy_of, sha256 or f"sha{number}")
 
 
-def lines(offers: list[Offer], fates: dict[int, Fate]) -> dict[Kind, tuple]:
+def lines(offers: list[Offer], fates: dict[int, Fate], not_run: tuple[Kind, ...] = ()) -> dict[Kind, tuple]:
     by_path = {o.image_path: fates[o.number] for o in offers if o.number in fates}
-    return {li.kind: (li.in_truth, li.found, li.rejected, li.right) for li in compare(offers, by_path)}
+    return {li.kind: (li.in_truth, li.found, li.rejected, li.right) for li in compare(offers, by_path, not_run)}
 
 
 KEPT = Fate("kept")
@@ -34,8 +38,23 @@ def test_precision_and_recall_are_shares_or_nothing():
     assert (line.precision, line.recall) == (None, None)
 
 
-def test_kinds_without_a_stage_have_no_figures():
-    assert lines([offer(1, Kind.WRONG_PERSON)], {1: KEPT})[Kind.WRONG_PERSON] == (1, None, None, None)
+def test_kinds_whose_stage_was_not_run_have_no_figures():
+    found = lines([offer(1, Kind.WRONG_PERSON)], {1: KEPT}, (Kind.WRONG_PERSON,))
+    assert found[Kind.WRONG_PERSON] == (1, None, None, None)
+
+
+def test_people_are_counted_photo_by_photo():
+    offers = [offer(1, Kind.CLEAN), offer(2, Kind.WRONG_PERSON), offer(3, Kind.TWO_PEOPLE), offer(4, Kind.EMPTY_ROOM)]
+    stranger = Fate("rejected", "wrong_person")
+    found = lines(offers, {1: stranger, 2: stranger, 3: KEPT, 4: Fate("rejected", "no_person")})
+    assert found[Kind.WRONG_PERSON] == (1, 1, 2, 1)
+    assert found[Kind.TWO_PEOPLE] == (1, 0, 0, 0)
+    assert found[Kind.EMPTY_ROOM] == (1, 1, 1, 1)
+
+
+def test_every_kind_of_dirt_has_a_reason():
+    assert set(REASONS) == set(Kind) - {Kind.CLEAN}
+    assert len(frozenset.union(*REASONS.values())) == sum(map(len, REASONS.values()))
 
 
 def test_it_does_not_matter_which_photo_of_a_shot_survives():
@@ -69,3 +88,12 @@ def test_copies_that_nobody_saw_were_not_found():
     assert lines(offers, {})[Kind.NEAR_COPY] == (1, 0, 0, 0)
     thin = Fate("rejected", "too_few_photos")
     assert lines(offers, {1: thin, 2: thin, 3: thin})[Kind.EXACT_COPY] == (1, 0, 0, 0)
+
+
+def test_captions_say_which_views_are_from_behind():
+    truths = [people.take_photo(77, n, 0, size=(60, 80)).truth for n in range(40)]
+    for number, truth in enumerate(truths):
+        good = dataclasses.replace(offer(number, Kind.CLEAN), caption=truth.caption)
+        assert is_back_view(good) == (truth.view == "back")
+        assert not is_back_view(dataclasses.replace(good, kind=Kind.BLURRED))
+    assert 0 < sum(truth.view == "back" for truth in truths) < 40

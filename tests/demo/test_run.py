@@ -31,7 +31,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, subproces
 
 def test_every_command_is_shown_as_the_user_would_type_it(done):
     typed = [line.split()[2:4] for line in done[1].stderr.splitlines() if line.startswith("$ bolid ")]
-    assert [words[0] for words in typed] == ["crawl", "curate", "pack", "train", "train", "generate", "eval"]
+    expected = ["crawl", "status", "curate", "pack", "shards", "train", "train", "generate", "eval"]
+    assert [words[0] for words in typed] == expected
     assert [words[1] for words in typed if words[0] == "train"] == ["vae", "adapter"]
 
 
@@ -39,12 +40,15 @@ def test_the_table_holds_the_crawl_and_the_curation_against_the_truth(done):
     rows = {cells[0]: cells[1:] for line in done[1].stdout.splitlines() if len(cells := table_cells(line)) == 5}
     offers = json.loads((done[0].root.parent / "site" / "truth.json").read_text())["photos_offered"]
     assert rows["photos offered"][:2] == [str(IDENTITIES * PHOTOS)] * 2
-    for kind in ("undersized", "not an image", "exact copy", "truncated"):
+    suppressed = next(cells[0] for name, cells in rows.items() if "suppress.txt" in name)
+    assert suppressed == "1"
+    for kind in ("undersized", "not an image", "exact copy", "truncated", "two people", "empty room", "blurred"):
         expected = str(sum(offer["kind"] == kind.replace(" ", "_") for offer in offers))
         share = "1.000" if int(expected) else ""
         assert rows[f"{'failed' if kind == 'truncated' else 'rejected'}: {kind}"] == [expected, expected, share, share]
-    assert rows["rejected: wrong person"][0] == "no stage yet"
-    assert rows["good photos lost"][0] == "0"
+    measured = rows.get("of those whose face was measured")
+    assert measured is None or measured[0] == measured[1]
+    assert rows["good photos lost"][0] == rows["good views from behind lost"][0] == "0"
 
 
 def table_cells(line: str) -> list[str]:
@@ -68,6 +72,9 @@ def test_the_shards_open_in_webdataset_with_the_kept_photos(done):
         with tarfile.open(tar) as opened:
             assert all(member.mtime == 0 for member in opened)
     assert sorted(sample["sha256"] for sample in samples) == sorted(curated["sha256"][curated["keep"]])
+    assert {sample["pose_model"] for sample in samples} == {"demo-pose"}
+    assert all(0 < sample["pose_confidence"] <= 1 for sample in samples)
+    assert 0 < sum(sample["has_face"] for sample in samples) < len(samples)
 
 
 def test_training_and_evaluation_left_what_they_say(done):

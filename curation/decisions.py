@@ -1,0 +1,175 @@
+"""All verdicts, taken from scores alone: changing a threshold computes nothing again.
+
+The order: decode, duplicates, pose, quality, identity, coverage. A photo that one rejected is not seen by the next.
+Quality comes before identity so that, where blurred photos are not wanted, their faces do not speak for anybody.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from . import views
+from .config import CurateConfig
+from .measured import Measured
+from .outcome import Outcome
+from .stage import Verdict
+from .stages import coverage, decode, duplicates, identity, pose, quality
+
+Row = dict[str, Any]
+"""A row of a table: column -> value."""
+
+ORDER = ("decode", "duplicates", "pose", "quality", "identity", "coverage")
+"""The stages that reject, in the order in which they decide."""
+
+
+@dataclass
+class Decisions:
+    """An outcome for each row of the images, in order, and what the galleries as a whole showed."""
+
+    outcomes: list[Outcome]
+    galleries: dict[str, identity.Gallery] = field(default_factory=dict)
+    alike: list[tuple[str, str, float]] = field(default_factory=list)
+    """Pairs of identities whose faces are those of one person, and the cosine of their centres: proposed, not done."""
+
+    def remarks(self) -> list[str]:
+        """Return a line for each gallery of several people, and for each pair of galleries of one person."""
+        lines = [
+            f"{name} holds several people: groups of {', '.join(map(str, gallery.groups))} faces; the largest is kept"
+            for name, gallery in sorted(self.galleries.items())
+            if len(gallery.groups) > 1
+        ]
+        return lines + [
+            f"{one} and {two} seem to be one person: cosine {cosine:.2f}" for one, two, cosine in self.alike
+        ]
+
+
+def decide(
+    images: Sequence[Row],
+    photos: Mapping[str, Measured],
+    failed: Mapping[str, str],
+    config: CurateConfig,
+    cosines: identity.Cosines | None,
+) -> Decisions:
+    """Take all decisions.
+
+    Args:
+        images: rows with `sha256` and `identity`.
+        photos: what is known of each photo, by its sha256.
+        failed: sha256 -> error, for photos without scores.
+        config: the thresholds.
+        cosines: those of the face model; None where no face was looked for.
+    """
+    verdicts: dict[int, Verdict] = {}
+    findings: dict[int, identity.Finding] = {}
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, image in enumerate(images):
+        if image["sha256"] in photos:
+            groups[image["identity"]].append(index)
+    galleries: dict[str, identity.Gallery] = {}
+    for name, group in groups.items():
+        members = {index: photos[images[index]["sha256"]] for index in group}
+        verdicts |= _alone(members, config)
+        if cosines is not None:
+            left = {index: photo for index, photo in members.items() if index not in verdicts}
+            galleries[name] = _identity(left, config, cosines)
+            findings |= galleries[name].findings
+            verdicts |= galleries[name].verdicts
+        rest = [index for index in group if index not in verdicts]
+        thin = coverage.decide(len(rest), config.min_photos)
+        if thin:
+            verdicts |= dict.fromkeys(rest, thin)
+    shared = _shared(images)
+    outcomes = [
+        Outcome(
+            verdicts.get(index),
+            failed.get(image["sha256"]),
+            shared.get((image["sha256"], image["identity"]), []),
+            findings.get(index),
+        )
+        for index, image in enumerate(images)
+    ]
+    centres = {name: gallery.centre for name, gallery in galleries.items() if gallery.centre is not None}
+    return Decisions(outcomes, galleries, identity.alike(centres, cosines) if cosines else [])
+
+
+def _alone(photos: Mapping[int, Measured], config: CurateConfig) -> dict[int, Verdict]:
+    """Return the verdicts of one identity's photos that need no comparison of faces."""
+    verdicts: dict[int, Verdict] = {}
+    for index, photo in photos.items():
+        verdict = decode.decide(photo.defect, photo.width, photo.height, config.min_res, config.max_aspect)
+        if verdict:
+            verdicts[index] = verdict
+    candidates = [_candidate(index, photo) for index, photo in photos.items() if index not in verdicts]
+    verdicts |= duplicates.decide(candidates, config.near_duplicate)
+    for index, photo in photos.items():
+        if index not in verdicts:
+            verdict = _person(photo, config) or _quality(photo, config)
+            if verdict:
+                verdicts[index] = verdict
+    return verdicts
+
+
+def _candidate(order: int, photo: Measured) -> duplicates.Candidate:
+    if photo.phash is None or photo.sharpness is None:
+        raise ValueError("a photo that decodes has a hash and a sharpness")
+    return duplicates.Candidate(
+        photo.sha256, photo.phash, (photo.width or 0) * (photo.height or 0), photo.sharpness, order
+    )
+
+
+def _person(photo: Measured, config: CurateConfig) -> Verdict | None:
+    if photo.people is None:
+        return None
+    return pose.decide(photo.people, config.pose.min_score, config.pose.second_person)
+
+
+def _quality(photo: Measured, config: CurateConfig) -> Verdict | None:
+    limits = config.quality
+    light = None if photo.person is None else photo.person.exposure
+    return quality.decide(photo.person_sharpness, light, limits.min_sharpness, limits.min_exposure, limits.max_exposure)
+
+
+def _identity(photos: Mapping[int, Measured], config: CurateConfig, cosines: identity.Cosines) -> identity.Gallery:
+    seen = {
+        index: identity.View(
+            photo.face.embedding if photo.face is not None and photo.face.found.usable else None,
+            1 if photo.people is None else photo.people.count,
+            None if photo.person is None else views.body_keypoints(photo.person.keypoints, config.pose.keypoint),
+        )
+        for index, photo in photos.items()
+    }
+    limits = config.identity
+    return identity.decide(seen, cosines, limits.min_faces, limits.outlier_mad, config.pose.min_keypoints)
+
+
+def cosines_of(config: CurateConfig, known: Mapping[str, float]) -> identity.Cosines | None:
+    """Return the cosines that identities are judged by: those of the configuration, else the face model's own.
+
+    Args:
+        config: with `identity.same`, `keep`, `reject`, `merge`.
+        known: thresholds of the face model: `same_person`, `identity_keep`, `identity_reject`, `identity_merge`.
+
+    Returns:
+        None where the least cosine of two faces of one person is not known.
+    """
+    given = config.identity
+    found = identity.Cosines(
+        known.get("same_person", -1.0),
+        known.get("identity_keep"),
+        known.get("identity_reject"),
+        known.get("identity_merge"),
+    )
+    asked = {name: value for name in ("same", "keep", "reject", "merge") if (value := getattr(given, name)) is not None}
+    if "same" not in asked and "same_person" not in known:
+        return None
+    return replace(found, **asked)
+
+
+def _shared(images: Sequence[Row]) -> dict[tuple[str, str], list[str]]:
+    owners: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        owners[image["sha256"]].add(image["identity"])
+    return {
+        (sha256, name): sorted(group - {name}) for sha256, group in owners.items() if len(group) > 1 for name in group
+    }
