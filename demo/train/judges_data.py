@@ -1,0 +1,55 @@
+"""Photos that the judges learn from and are measured on: 128×128, half as they come, half of the whole body."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import people
+from . import corpus
+
+SIZE = 128
+"""Pixels of a photo's side."""
+IDENTITIES = 2816
+PHOTOS = 4
+"""Photos of each identity that is learned from; every second one is of the whole body."""
+TEST_SEED = 930_004
+"""World of the people that the figures are measured on."""
+TEST_IDENTITIES = 256
+TEST_PHOTOS = 8
+
+
+class View(NamedTuple):
+    """What is kept of a photo: image uint8 [128, 128, 3], shape float32 [22] in metres, and its words."""
+
+    identity: int
+    image: NDArray[np.uint8]
+    shape: NDArray[np.float32]
+    words: dict[str, str]
+    caption: str
+
+
+def keep(photo: people.Photo) -> View:
+    """What a judge may learn from a photo."""
+    truth = photo.truth
+    words = truth.attributes | {"pose": truth.pose, "view": truth.view, "framing": truth.framing}
+    return View(truth.identity, photo.image, truth.shape, words, truth.caption)
+
+
+def shots(seed: int, identities: range, photos: int) -> list[corpus.Shot]:
+    """Photos of some identities of a world, identity after identity; the odd ones are of the whole body."""
+    whole = (("framing", "full"),)
+    size = (SIZE, SIZE)
+    return [corpus.Shot(seed, who, n, size, whole if n % 2 else ()) for who in identities for n in range(photos)]
+
+
+def training_views(work: Path, workers: int | None = 1, identities: range = range(IDENTITIES)) -> Iterator[View]:
+    """The photos to learn from, rendered where they are not yet."""
+    return corpus.rendered(shots(corpus.TRAINING["judges"], identities, PHOTOS), keep, work / "renders", workers)
+
+
+def unseen_views(work: Path, workers: int | None = 1) -> Iterator[View]:
+    """The photos to measure on: another world's people, eight photos each."""
+    return corpus.rendered(shots(TEST_SEED, range(TEST_IDENTITIES), TEST_PHOTOS), keep, work / "renders", workers)
