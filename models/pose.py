@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from .. import progress
 from ..errors import MissingExtraError, ModelError, UsageError
@@ -135,7 +136,7 @@ def ultralytics_calls() -> Iterator[types.ModuleType]:
     Raises:
         MissingExtraError: ultralytics is not installed.
     """
-    with _entries(os.environ, _environment()), _without_torchvision():
+    with _entries(os.environ, _environment()), _unpatched(), _without_torchvision():
         try:
             ultralytics = importlib.import_module("ultralytics")
         except ModuleNotFoundError as error:
@@ -168,6 +169,21 @@ def _environment() -> Mapping[str, str]:
     if "YOLO_CONFIG_DIR" not in os.environ:
         wanted["YOLO_CONFIG_DIR"] = _settings_folder()
     return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+@contextlib.contextmanager
+def _unpatched() -> Iterator[None]:
+    """Put back what ultralytics replaces when it is imported, for everybody else in the process.
+
+    Its `PIL.Image.open` wants a package more where a file is no picture; its `torch.save` tries again and again.
+    """
+    import torch
+
+    opened, saved = Image.open, torch.save
+    try:
+        yield
+    finally:
+        Image.open, torch.save = opened, saved
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_wheel_is_complete(tmp_path: Path):
     # From a copy: setuptools leaves a folder `build` in the tree, and would pack what an older one left there.
-    leave_out = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "tests", "demo-output", "bolid-data")
+    leave_out = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "tests", "demo-*", "bolid-data")
     copy = shutil.copytree(ROOT, tmp_path / "copy", ignore=leave_out)
     command = [
         sys.executable,
@@ -35,6 +35,7 @@ def test_the_wheel_is_complete(tmp_path: Path):
         for package, patterns in settings["package-data"].items()
         for pattern in patterns
         for path in (ROOT / package.removeprefix("bolid").replace(".", "/").strip("/")).glob(pattern)
+        if path.is_file() and "__pycache__" not in path.parts
     }
     assert data
     assert packed == modules | data

@@ -232,9 +232,21 @@ def test_the_home_folder_stays_empty_and_so_does_the_temporary_one(tmp_path):
     code = f"""
 import numpy, pathlib
 from bolid.models.pose import PoseEstimator
-print(PoseEstimator(pathlib.Path({str(WEIGHTS)!r}))([numpy.zeros((64, 64, 3), numpy.uint8)]))
+print(len(PoseEstimator(pathlib.Path({str(WEIGHTS)!r}))([numpy.zeros((64, 64, 3), numpy.uint8)])))
 """
     places = {name: str(home / name) for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
-    assert run(code, HOME=str(home), TMPDIR=str(temporary), **places) == "[[]]\n"
+    assert run(code, HOME=str(home), TMPDIR=str(temporary), **places) == "1\n"
     assert list(home.iterdir()) == []
     assert list(temporary.iterdir()) == []
+
+
+def test_what_ultralytics_replaces_is_put_back():
+    code = """
+import io, PIL.Image, torch
+before = PIL.Image.open, torch.save
+from bolid.models.pose import ultralytics_calls
+with ultralytics_calls():
+    pass
+print((PIL.Image.open, torch.save) == before)
+"""
+    assert run(code) == "True\n"

@@ -193,8 +193,11 @@ def test_a_packaged_network_is_found_or_said_how_it_is_made(packaged):
     assert registry.local("demo-face") == packaged / "det.onnx"
 
 
-def test_only_real_networks_without_published_figures_have_no_threshold():
-    assert [entry.name for entry in ENTRIES if entry.thresholds] == []
+def test_thresholds_belong_to_the_network_that_they_were_published_for():
+    assert [entry.name for entry in ENTRIES if entry.thresholds] == ["buffalo_l"]
+    values = {name: each.value for name, each in registry.entry("buffalo_l").thresholds.items()}
+    assert values == {"same_person": 0.28, "identity_keep": 0.40, "identity_reject": 0.28, "identity_merge": 0.60}
+    assert registry.entry("antelopev2").thresholds == {}
 
 
 @pytest.mark.parametrize(
