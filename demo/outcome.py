@@ -80,13 +80,15 @@ def _opt_out(unwanted: Offer, fates: Mapping[str, Fate]) -> Row:
 
 def _reasons(offers: Sequence[Offer], fates: Mapping[str, Fate], workspace: Workspace) -> list[Row]:
     judged = pq.read_table(workspace.curated_table, columns=["url", "people", "identity_evidence"]).to_pylist()
-    rows = [_line(line) for line in compare(offers, fates, _not_run(judged))]
     by_face = {urlsplit(row["url"]).path for row in judged if row["identity_evidence"] == "face"}
     strangers = [fates[o.image_path] for o in offers if o.kind == Kind.WRONG_PERSON and o.image_path in by_face]
-    if strangers:
-        found = sum(fate.reason in REASONS[Kind.WRONG_PERSON] for fate in strangers)
-        share = _share(found / len(strangers))
-        rows.append(("    of those whose face was measured", found, len(strangers), None, share))
+    rows = []
+    for line in compare(offers, fates, _not_run(judged)):
+        rows.append(_line(line))
+        if line.kind == Kind.WRONG_PERSON and strangers:
+            found = sum(fate.reason in REASONS[Kind.WRONG_PERSON] for fate in strangers)
+            share = _share(found / len(strangers))
+            rows.append(("    of those whose face was measured", found, len(strangers), None, share))
     lost = wrongly_rejected(offers, fates)
     rows += [_kept_of("good photos lost", lost, [offer for offer in offers if offer.kind == Kind.CLEAN])]
     return [*rows, _kept_of("good views from behind lost", lost, [o for o in offers if is_back_view(o)])]
