@@ -109,10 +109,10 @@ class FaceAnalyser:
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise ModelError(f"no face model at {folder}; run: bolid models pull antelopev2")
+        raise ModelError(f"no face model at {folder}; run: bolid models pull buffalo_l")
     files = sorted(folder.glob("*.onnx"))
     if not files:
-        raise ModelError(f"{folder} holds no ONNX file; run: bolid models pull antelopev2")
+        raise ModelError(f"{folder} holds no ONNX file; run: bolid models pull buffalo_l")
     return files
 
 
@@ -136,14 +136,14 @@ def _load(folder: Path, device: str, threads: int | None) -> Any:  # noqa: ANN40
                 name=str(folder.resolve()), allowed_modules=list(TASKS), providers=providers, sess_options=options
             )
     except AssertionError:  # insightface's way to say that no file is a detector
-        raise ModelError(f"{folder} holds no face detector; run: bolid models pull antelopev2") from None
+        raise ModelError(f"{folder} holds no face detector; run: bolid models pull buffalo_l") from None
     except Exception as error:  # onnxruntime's and protobuf's errors share no base
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"{folder} could not be loaded: {reason}; remove it and run: bolid models pull antelopev2"
+            f"{folder} could not be loaded: {reason}; remove it and run: bolid models pull buffalo_l"
         ) from error
     if "recognition" not in app.models:
-        raise ModelError(f"{folder} holds no face recogniser; run: bolid models pull antelopev2")
+        raise ModelError(f"{folder} holds no face recogniser; run: bolid models pull buffalo_l")
     return app
 
 

@@ -138,22 +138,16 @@ def linked(faces: Floats, same: float) -> list[NDArray[np.int64]]:
 
     Sokal and Michener's rule: the similarity of a joined group to another is the mean over its members.
     """
-    similar = faces.astype(np.float64) @ faces.T.astype(np.float64)
-    np.fill_diagonal(similar, -np.inf)
-    groups: dict[int, list[int]] = {index: [index] for index in range(len(faces))}
-    while len(groups) > 1:
-        first, second = np.unravel_index(int(similar.argmax()), similar.shape)
-        a, b = int(first), int(second)
-        if similar[a, b] < same:
-            break
-        sizes = len(groups[a]), len(groups[b])
-        joined = (sizes[0] * similar[a] + sizes[1] * similar[b]) / sum(sizes)
-        similar[a], similar[:, a] = joined, joined
-        similar[b], similar[:, b] = -np.inf, -np.inf
-        similar[a, a] = -np.inf
-        groups[a] += groups.pop(b)
-    ordered = sorted(groups.values(), key=lambda group: (-len(group), group))
-    return [np.array(sorted(group)) for group in ordered]
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(faces) < 2:
+        return [np.arange(len(faces))] if len(faces) else []
+    apart = (1 - faces.astype(np.float64) @ faces.T.astype(np.float64)).clip(min=0)
+    np.fill_diagonal(apart, 0)
+    labels = fcluster(linkage(squareform(apart, checks=False), "average"), 1 - same, criterion="distance")
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    return sorted(groups, key=lambda group: (-len(group), group.tolist()))
 
 
 def centre_cosines(faces: Floats, members: NDArray[np.int64]) -> Floats:

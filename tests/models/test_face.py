@@ -194,7 +194,7 @@ def test_the_weights_digest_is_of_no_name(folder: Path, analyse: FaceAnalyser, t
 
 
 def test_a_missing_folder_is_not_downloaded_but_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no face model at .*antelopev2; run: bolid models pull antelopev2"):
+    with pytest.raises(ModelError, match=r"no face model at .*antelopev2; run: bolid models pull buffalo_l"):
         FaceAnalyser(tmp_path / "antelopev2")
     with pytest.raises(ModelError, match="holds no ONNX file; run: bolid models pull"):
         FaceAnalyser(tmp_path)
@@ -203,7 +203,7 @@ def test_a_missing_folder_is_not_downloaded_but_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kept", "missing"), [("a.onnx", "recogniser"), ("b.onnx", "detector")])
 def test_half_a_model_names_the_missing_half(folder: Path, tmp_path: Path, kept: str, missing: str) -> None:
     shutil.copy(folder / kept, tmp_path / kept)
-    with pytest.raises(ModelError, match=f"holds no face {missing}; run: bolid models pull antelopev2"):
+    with pytest.raises(ModelError, match=f"holds no face {missing}; run: bolid models pull buffalo_l"):
         FaceAnalyser(tmp_path)
 
 
