@@ -95,6 +95,14 @@ def run_stages(stages: Sequence[Stage], items: Sequence[Item], ledger: Path, wor
     return Scores(_join(merged, items, failed), failed, missing - sum(item.sha256 in failed for item in present))
 
 
+def read_stages(stages: Sequence[Stage], items: Sequence[Item], ledger: Path) -> Scores:
+    """Read what the ledger holds of `items` and compute nothing; a photo that lacks a stage is in `failed`."""
+    tables = [_read_ledger(ledger, stage) for stage in stages]
+    known = [set(table["sha256"].to_pylist()) for table in tables]
+    failed = {i.sha256: "not scored yet" for i in items if not all(i.sha256 in shas for shas in known)}
+    return Scores(_join(tables, items, failed), failed)
+
+
 def _missing(items: Sequence[Item], stages: Sequence[Stage], tables: Sequence[pa.Table]) -> list[_Task]:
     rows = [{sha256: row for row, sha256 in enumerate(table["sha256"].to_pylist())} for table in tables]
     by_need: dict[tuple[int, ...], list[Item]] = defaultdict(list)

@@ -29,13 +29,13 @@ STEPS = 4
 class StudentSettings:
     """How the student is distilled."""
 
-    solutions: int = 1024
+    solutions: int = 2048
     teacher_steps: int = 12
     guidance: float = 4.0
-    steps: int = 400
+    steps: int = 1500
     batch: int = 48
     rate: float = 4e-4
-    warmup: int = 50
+    warmup: int = 100
     average: float = 0.995
     seed: int = 4
 

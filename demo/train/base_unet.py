@@ -33,9 +33,9 @@ TIME_ID_WIDTH = 8
 class UNetSettings:
     """How the UNet and, with it, the text encoders are trained."""
 
-    steps: int = 1250
+    steps: int = 7000
     schedule: int = (
-        1800  # steps over which the rate would fall to nothing; the mean of the weights allows to stop early
+        7200  # steps over which the rate would fall to nothing; the mean of the weights allows to stop early
     )
     batch: int = 64
     rate: float = 1e-3

@@ -35,7 +35,7 @@ LOG_VARIANCE = -10.0
 class VaeSettings:
     """How the decoder is trained."""
 
-    steps: int = 1000
+    steps: int = 4000
     batch: int = 4
     rate: float = 1.5e-3
     warmup: int = 50

@@ -45,7 +45,7 @@ _COMMON: dict[str, Any] = {
 }
 STAGES: tuple[dict[str, Any], ...] = (
     _COMMON | {"imgsz": 224, "epochs": 16, "batch": 16, "nbs": 16, "lr0": 1.5e-3},
-    _COMMON | {"imgsz": 192, "epochs": 24, "batch": 8, "nbs": 8, "lr0": 1e-3, "kpt_oks_sigmas": [0.05] * 17},
+    _COMMON | {"imgsz": 192, "epochs": 90, "batch": 8, "nbs": 8, "lr0": 1e-3, "kpt_oks_sigmas": [0.05] * 17},
 )
 """What ultralytics trains with, where it is not its default; each stage goes on from the weights of the one before.
 
