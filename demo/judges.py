@@ -31,6 +31,11 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 BATCH = 64
 LOG_PRECISION_LIMIT = 6.0
+KEYPOINTS = 17
+_LIMBS = ((5, 7), (6, 8), (7, 9), (8, 10), (11, 13), (12, 14), (13, 15), (14, 16))
+_ACROSS = ((5, 6), (11, 12), (5, 11), (6, 12), (5, 12), (6, 11), (0, 5), (0, 6), (3, 4))
+BONES = torch.tensor(_LIMBS + _ACROSS)
+"""Pairs of COCO keypoints whose distance tells of the shape."""
 
 Pictures = NDArray[np.uint8]
 N = TypeVar("N", bound=nn.Module)
@@ -131,6 +136,9 @@ class AttributeNetwork(nn.Module):
 class ShapeNetwork(nn.Module):
     """A Gaussian over the whitened shape from each photo; photos of one person multiply (see `combine`).
 
+    It finds the 17 keypoints in space first, and reads the shape from the lengths between them and from what the
+    picture shows besides.
+
     Args:
         width: of the trunk.
         names: the S shape numbers.
@@ -146,15 +154,34 @@ class ShapeNetwork(nn.Module):
         self.names, self.valid = tuple(names), tuple(valid)
         self.config = {"width": width, "names": list(names), "valid": list(valid), "whitened": whitened}
         self.trunk = Trunk(width)
-        self.squeeze = nn.Sequential(nn.Conv2d(4 * width, 24, 1), nn.Flatten(), nn.Linear(24 * 64, 192), nn.ReLU())
-        self.posterior = nn.Linear(192, 2 * whitened)
+        self.places = nn.Conv2d(4 * width, KEYPOINTS * 4, 1)
+        self.squeeze = nn.Sequential(nn.Conv2d(4 * width, 16, 1), nn.Flatten(), nn.Linear(1024, 128), nn.ReLU())
+        self.posterior = nn.Sequential(
+            nn.Linear(128 + KEYPOINTS * 4 + len(BONES), 192), nn.ReLU(), nn.Linear(192, 2 * whitened)
+        )
         self.register_buffer("mean", torch.zeros(len(names)))
         self.register_buffer("basis", torch.zeros(whitened, len(names)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and precision `[N, K]` of the likelihood that each image gives."""
-        mu, log_precision = self.posterior(self.squeeze(self.trunk(images))).float().chunk(2, -1)
-        return mu, torch.exp(log_precision.clamp(-LOG_PRECISION_LIMIT, LOG_PRECISION_LIMIT))
+        mu, precision, _ = self.look(images)
+        return mu, precision
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean and precision `[N, K]`, and the keypoints `[N, 17, 3]`.
+
+        A keypoint is x to the right, y down, both -1..1 across the image, and how much further than the middle of the
+        hips it is, in the same unit.
+        """
+        grid = self.trunk(images)
+        keypoints, certainty = _expected_places(self.places(grid).float())
+        hips = keypoints[:, 11:13, :2].mean(1, keepdim=True)
+        posed = torch.cat([(keypoints[..., :2] - hips) * 2, keypoints[..., 2:] * 2, certainty[..., None]], -1)
+        ends = keypoints[:, BONES]
+        lengths = ((ends[:, :, 0] - ends[:, :, 1]).square().sum(-1) + 1e-4).sqrt().log()
+        seen = torch.cat([self.squeeze(grid).float(), posed.flatten(1), lengths], 1)
+        mu, log_precision = self.posterior(seen).float().chunk(2, -1)
+        return mu, torch.exp(log_precision.clamp(-LOG_PRECISION_LIMIT, LOG_PRECISION_LIMIT)), keypoints
 
     @staticmethod
     def combine(mu: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,6 +195,21 @@ class ShapeNetwork(nn.Module):
     def metres(self, whitened: Tensor) -> Tensor:
         """Turn whitened numbers `[..., K]` into a shape `[..., S]` in metres."""
         return self.mean + whitened @ self.basis
+
+
+def _expected_places(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Keypoints `[N, 17, 3]` and certainties `[N, 17]` of maps `[N, 68, h, w]`: integral regression (Sun et al. 2018).
+
+    Each cell says how likely a keypoint is near it, how far off, and how deep; the answer is the mean over all cells.
+    """
+    n, _, height, width = maps.shape
+    score, off_x, off_y, depth = maps.view(n, 4, KEYPOINTS, height * width).unbind(1)
+    share = score.softmax(-1)
+    x = (torch.arange(width) + 0.5) * 2 / width - 1
+    y = (torch.arange(height) + 0.5) * 2 / height - 1
+    grid_y, grid_x = (axis.flatten() for axis in torch.meshgrid(y, x, indexing="ij"))
+    means = [(share * values).sum(-1) for values in (grid_x + off_x, grid_y + off_y, depth)]
+    return torch.stack(means, -1), share.amax(-1)
 
 
 class AttributeJudge:

@@ -431,7 +431,7 @@ JUDGES = (
 )
 
 DEMO = (
-    Entry("demo-pose", "pose", APACHE, Packaged("demo/networks/pose"), (File("pose.pt"),)),
+    Entry("demo-pose", "pose", AGPL, Packaged("demo/networks/pose"), (File("pose.pt"),)),
     Entry(
         "demo-face",
         "face",
@@ -469,11 +469,23 @@ DEMO = (
         "judge",
         APACHE,
         Packaged("demo/networks/judges"),
-        (
-            File("attributes/model.safetensors"),
-            File("shape/model.safetensors"),
-            File("clip/model.safetensors"),
+        tuple(
+            File(f"{each}/{name}") for each in ("attributes", "shape") for name in ("config.json", "model.safetensors")
         ),
+    ),
+    Entry(
+        "demo-clip",
+        "clip",
+        APACHE,
+        Packaged("demo/networks/judges/clip"),
+        (
+            File("config.json"),
+            File("model.safetensors"),
+            File("preprocessor_config.json"),
+            File("tokenizer.json"),
+            File("tokenizer_config.json"),
+        ),
+        {"image_size": 128},
     ),
 )
 

@@ -137,7 +137,7 @@ def _random_tiny(seed: int) -> StableDiffusionXLPipeline:
             text_encoder_2=CLIPTextModelWithProjection(_tiny_text_config(tokenizer)),
             tokenizer=tokenizer,
             tokenizer_2=_byte_tokenizer(),
-            scheduler=_scheduler(),  # type: ignore[arg-type]
+            scheduler=noise_schedule(),  # type: ignore[arg-type]
             add_watermarker=False,
         )
 
@@ -193,21 +193,21 @@ def _tiny_text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
 
 def _byte_tokenizer() -> CLIPTokenizer:
     """A CLIP tokenizer of all bytes and no merges: distinct prompts stay distinct, nothing is downloaded."""
-    letters = _byte_letters()
+    letters = byte_letters()
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     # Given as vocab=, not vocab_file=: transformers 5 builds a two-token vocabulary from the latter, silently.
     vocabulary: dict[str, Any] = {word: number for number, word in enumerate(words)}
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=PROMPT_TOKENS)
 
 
-def _byte_letters() -> list[str]:
+def byte_letters() -> list[str]:
     """Return the printable stand-in of each of the 256 bytes, in the order of byte-level BPE vocabularies."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = 256 - len(printable)
     return [chr(code) for code in printable] + [chr(256 + index) for index in range(others)]
 
 
-def _scheduler() -> EulerDiscreteScheduler:
+def noise_schedule() -> EulerDiscreteScheduler:
     """SDXL's own noise schedule."""
     scheduler: EulerDiscreteScheduler = EulerDiscreteScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, timestep_spacing="leading"

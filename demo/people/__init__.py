@@ -9,7 +9,7 @@ their own, so that clothes and background say nothing about who wears them. ``py
 writes a folder of photos with a table of their truth.
 """
 
-from .photo import Person, Photo, empty_room, encode_jpeg, make_person, take_photo
+from .photo import Person, Photo, empty_room, encode_jpeg, keypoints_in_space, make_person, take_photo
 from .shape import SHAPE_NAMES, SHAPE_RANGES
 from .truth import FACE_LANDMARKS, PhotoTruth
 
@@ -22,6 +22,7 @@ __all__ = [
     "PhotoTruth",
     "empty_room",
     "encode_jpeg",
+    "keypoints_in_space",
     "make_person",
     "take_photo",
 ]

@@ -99,6 +99,39 @@ def take_photo(
     Raises:
         UsageError: a negative number, a size below 32 pixels, an unknown override or value.
     """
+    plans, people, scene = _staged(seed, identity, n, size, companions, overrides)
+    main = plans[0]
+    image, drawn, scale = _expose(scene, _stream(seed, _PHOTO, identity, n, 1), main.size)
+    truths = []
+    for i, (plan, person) in enumerate(zip(plans, people, strict=True)):
+        caption_rng = _stream(seed, _PHOTO, identity, n, 2, i)
+        truths.append(_truth(scene, drawn, scale, i, plan, person, n, caption_rng, len(people)))
+    mask = _mask(drawn, 0, main.size)
+    truth = replace(truths[0], companions=tuple(truths[1:]))
+    return Photo(image, mask, truth, scene.camera, scene.figures[0].keypoints())
+
+
+def keypoints_in_space(
+    seed: int,
+    identity: int,
+    n: int,
+    *,
+    size: tuple[int, int] | None = None,
+    **overrides: Any,  # noqa: ANN401 - as for take_photo
+) -> tuple[Camera, NDArray[np.float64]]:
+    """Camera and `keypoints_3d` of the photo that `take_photo` takes with these arguments, without painting it."""
+    _, _, scene = _staged(seed, identity, n, size, (), overrides)
+    return scene.camera, scene.figures[0].keypoints()
+
+
+def _staged(
+    seed: int,
+    identity: int,
+    n: int,
+    size: tuple[int, int] | None,
+    companions: Sequence[int],
+    overrides: dict[str, Any],
+) -> tuple[list[Plan], list[Person], Scene]:
     _check_size(size)
     if n < 0:
         raise UsageError(f"photo number {n} must be 0 or more")
@@ -110,15 +143,7 @@ def take_photo(
         turn = float(np.clip(beside.yaw, -35, 35)) if abs(main.yaw) < 60 else main.yaw
         plans.append(replace(beside, pose=main.pose, yaw=turn))
         people.append(make_person(seed, other))
-    scene = build_scene(plans, [(p.measures, p.face) for p in people])
-    image, drawn, scale = _expose(scene, _stream(seed, _PHOTO, identity, n, 1), main.size)
-    truths = []
-    for i, (plan, person) in enumerate(zip(plans, people, strict=True)):
-        caption_rng = _stream(seed, _PHOTO, identity, n, 2, i)
-        truths.append(_truth(scene, drawn, scale, i, plan, person, n, caption_rng, len(people)))
-    mask = _mask(drawn, 0, main.size)
-    truth = replace(truths[0], companions=tuple(truths[1:]))
-    return Photo(image, mask, truth, scene.camera, scene.figures[0].keypoints())
+    return plans, people, build_scene(plans, [(p.measures, p.face) for p in people])
 
 
 def empty_room(seed: int, n: int, *, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:

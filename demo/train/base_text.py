@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ...models.sdxl import _byte_letters
+from ...models.sdxl import byte_letters
 
 TOKENS = 64
 WIDTHS = (64, 96)
@@ -89,7 +89,7 @@ def word_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
         best = max(pairs, key=lambda pair: (pairs[pair], pair))
         merges.append(best)
         pieces = {word: _merged(parts, best) for word, parts in pieces.items()}
-    letters = _byte_letters()
+    letters = byte_letters()
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *dict.fromkeys(a + b for a, b in merges)]
     vocabulary: dict[str, Any] = {t: i for i, t in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS)

@@ -17,7 +17,7 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from torch import Tensor, nn
 
 from ... import progress
-from ...models.sdxl import _scheduler
+from ...models.sdxl import noise_schedule
 from .base_checkpoint import load_checkpoint, rate_at, save_checkpoint, shuffled
 from .base_text import WIDTHS, Hearing, TextEncoders
 from .base_vae import CHANNELS
@@ -77,7 +77,7 @@ def plain_attention(unet: UNet2DConditionModel) -> None:
 
 def scheduler() -> EulerDiscreteScheduler:
     """SDXL's own noise schedule."""
-    return _scheduler()
+    return noise_schedule()
 
 
 class Averaged(nn.Module):

@@ -1,6 +1,6 @@
 """Photos that the judges learn from and are measured on: 128×128, half as they come, half of the whole body."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +43,23 @@ def shots(seed: int, identities: range, photos: int) -> list[corpus.Shot]:
     whole = (("framing", "full"),)
     size = (SIZE, SIZE)
     return [corpus.Shot(seed, who, n, size, whole if n % 2 else ()) for who in identities for n in range(photos)]
+
+
+def keypoints(shots_: Sequence[corpus.Shot]) -> NDArray[np.float32]:
+    """Keypoints [N, 17, 3] of photos: x, y in -1..1 across the picture, and how much further than the hips' middle.
+
+    Depth is in the same unit, as a length at the hips' distance appears in the picture.
+    """
+    found = np.empty((len(shots_), 17, 3), np.float32)
+    for row, shot in enumerate(shots_):
+        camera, points = people.keypoints_in_space(
+            shot.seed, shot.identity, shot.n, size=shot.size, **dict(shot.overrides)
+        )
+        xy, depth = camera.project(points)
+        hips = depth[11:13].mean()
+        found[row, :, :2] = xy / (SIZE / 2) - 1
+        found[row, :, 2] = (depth - hips) * camera.focal / hips / (SIZE / 2)
+    return found
 
 
 def training_views(work: Path, workers: int | None = 1, identities: range = range(IDENTITIES)) -> Iterator[View]:

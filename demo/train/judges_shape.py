@@ -15,12 +15,15 @@ from ..judges import AttributeNetwork, ShapeJudge, ShapeNetwork, save
 from ..people import SHAPE_NAMES
 from . import corpus, judges_data, record
 from .judges_fit import Photos, Schedule, fit
-from .judges_softening import soften
+from .judges_softening import softened
+from .pose_data import FLIP
 
 Array = NDArray[np.floating[Any]]
 
 WIDTH = 32
-SCHEDULE = Schedule(epochs=14, batch=24, rate=1.5e-3)
+SCHEDULE = Schedule(epochs=48, batch=24, rate=1.5e-3)
+PLACES = 10.0
+"""Weight of the keypoints' errors, in half picture sides."""
 CENSUS = 6000
 """People whose measures alone (no photo) give mean, spread and what can be seen."""
 FILL = 0.885
@@ -85,12 +88,19 @@ def train(
     truth = torch.from_numpy(photos.shapes[:: judges_data.PHOTOS])
     whitened = (truth - network.mean) @ torch.linalg.pinv(network.basis)
 
+    ids = range(len(truth))
+    places = torch.from_numpy(
+        judges_data.keypoints(judges_data.shots(corpus.TRAINING["judges"], ids, judges_data.PHOTOS))
+    )
+
     def loss(batch: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         each = (batch[:, None] * judges_data.PHOTOS + np.arange(judges_data.PHOTOS)).ravel()
-        images = soften(photos.images[each], rng, zoom=0.08, strength=0.4).to(memory_format=torch.channels_last)
-        mu, precision = (x.unflatten(0, (len(batch), -1)) for x in network(images))
+        images, moves = softened(photos.images[each], rng, zoom=0.08, strength=0.4)
+        *seen, found = network.look(images.to(memory_format=torch.channels_last))
+        mu, precision = (x.unflatten(0, (len(batch), -1)) for x in seen)
+        missed = _missed(found, moved(places[each], moves))
         alone = _loss(network, mu[:, :, None], precision[:, :, None], whitened[batch, None], truth[batch, None], spread)
-        return alone + _loss(network, mu, precision, whitened[batch], truth[batch], spread)
+        return alone + _loss(network, mu, precision, whitened[batch], truth[batch], spread) + PLACES * missed
 
     fit("shape judge", network, len(truth), loss, schedule)
     save(network, out)
@@ -115,6 +125,22 @@ def _loss(
         mean, variance = network.combine(mu, precision)
         likelihood = F.gaussian_nll_loss(mean, whitened.expand_as(mean), variance)
         return likelihood + ((network.metres(mean) - truth) / spread).square().mean()
+
+
+def moved(places_N17x3: Tensor, moves_N23: Tensor) -> Tensor:
+    """Keypoints [N, 17, 3] of softened pictures, whose left and right change places where a picture was mirrored."""
+    scale = moves_N23[:, 1, 1][:, None, None]
+    mirrored = moves_N23[:, 0, 0] < 0
+    xy = (places_N17x3[..., :2] - moves_N23[:, None, :, 2]) / scale
+    out = torch.cat([xy, places_N17x3[..., 2:] / scale], -1)
+    out[mirrored, :, 0] *= -1
+    return torch.where(mirrored[:, None, None], out[:, FLIP], out)
+
+
+def _missed(found: Tensor, places: Tensor) -> Tensor:
+    """Mean absolute error of the keypoints that lie in the picture, or nearly."""
+    near = (places[..., :2].abs() < 1.1).all(-1)
+    return (found - places).abs()[near].mean()
 
 
 def r2(estimate: Array, truth: Array) -> NDArray[np.float64]:
@@ -156,9 +182,10 @@ def measure(judge: ShapeJudge, test: Photos) -> dict[str, Any]:
 
 WHAT = """
 A residual network that estimates the 22 measures of a body, in metres, from 128×128 pictures
-(`bolid.demo.judges.ShapeJudge`); no training reads it. Each photo gives a Gaussian over the whitened measures; photos
-of one person multiply. Learnt from procedural people of a world of its own, four photos each, half of them of the whole
-body.
+(`bolid.demo.judges.ShapeJudge`); no training reads it. It is taught where the 17 keypoints are, in depth too, and reads
+the shape from the lengths between them and from the picture. Each photo gives a Gaussian over the whitened measures;
+photos of one person multiply. Learnt from procedural people of a world of its own, four photos each, half of them of
+the whole body.
 
 A measure counts as **visible** when, among people of one stature, it spreads by at least one pixel in a whole-body
 photo of 128 pixels; that follows from the people's definition alone and was fixed before training (`valid` in

@@ -12,9 +12,20 @@ from torch import Tensor
 from ..judges import as_input
 
 
-@torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]
 def soften(images: NDArray[np.uint8], rng: np.random.Generator, *, zoom: float = 0.04, strength: float = 1.0) -> Tensor:
-    """Images uint8 [N, S, S, 3] as float32 [N, 3, S, S] in 0..1, each changed in its own way; hues are left alone.
+    """Images uint8 [N, S, S, 3] as float32 [N, 3, S, S] in 0..1, each changed in its own way; see `softened`."""
+    return softened(images, rng, zoom=zoom, strength=strength)[0]
+
+
+@torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]
+def softened(
+    images: NDArray[np.uint8], rng: np.random.Generator, *, zoom: float = 0.04, strength: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Change each image in its own way, hues left alone, and say how its pixels moved.
+
+    Returns:
+        float32 [N, 3, S, S] in 0..1, and [N, 2, 3]: the affine map from the new picture's x, y, 1 to the old one's, in
+        -1..1 across the picture.
 
     Args:
         images: renders.
@@ -26,7 +37,7 @@ def soften(images: NDArray[np.uint8], rng: np.random.Generator, *, zoom: float =
     squeezed = images.copy()
     for i in np.flatnonzero(rng.random(count) < 0.25 * strength):
         squeezed[i] = _compressed(images[i], int(rng.integers(35, 96)))
-    x = _moved(as_input(squeezed), rng, zoom)
+    x, moves = _moved(as_input(squeezed), rng, zoom)
     smooth = rng.random(count)
     coarse = torch.from_numpy(np.flatnonzero(smooth < 0.25 * strength))
     blurred = torch.from_numpy(np.flatnonzero((smooth >= 0.25 * strength) & (smooth < 0.5 * strength)))
@@ -39,7 +50,7 @@ def soften(images: NDArray[np.uint8], rng: np.random.Generator, *, zoom: float =
     x *= torch.from_numpy(rng.uniform(0.94, 1.06, (count, 1, 1, 1)).astype(np.float32))
     for i in np.flatnonzero(rng.random(count) < 0.3 * strength):
         x[i] += float(rng.uniform(0, 0.04)) * torch.from_numpy(rng.standard_normal(x[i].shape, np.float32))
-    return x.clamp_(0, 1)
+    return x.clamp_(0, 1), moves
 
 
 def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
@@ -48,7 +59,7 @@ def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     return np.asarray(Image.open(buffer))
 
 
-def _moved(x: Tensor, rng: np.random.Generator, zoom: float) -> Tensor:
+def _moved(x: Tensor, rng: np.random.Generator, zoom: float) -> tuple[Tensor, Tensor]:
     """Mirror half of the images, and scale and shift all; what comes in from outside repeats the edge."""
     count = len(x)
     scale = rng.uniform(1 - zoom, 1 + zoom, count)
@@ -57,7 +68,7 @@ def _moved(x: Tensor, rng: np.random.Generator, zoom: float) -> Tensor:
     theta[:, 0, 0], theta[:, 1, 1] = scale * mirror, scale
     theta[:, :, 2] = rng.uniform(-zoom, zoom, (count, 2))
     grid = F.affine_grid(torch.from_numpy(theta), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False), torch.from_numpy(theta)
 
 
 def _blurred(x: Tensor, sigma: float) -> Tensor:

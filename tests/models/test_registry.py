@@ -32,6 +32,7 @@ ISSUE = {  # the networks that the project names, and their tasks
     "demo-base": "base",
     "demo-base-lightning": "base-unet",
     "demo-judges": "judge",
+    "demo-clip": "clip",
 }
 
 
