@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("bolid needs Python 3.11 or newer, not %d.%d; try: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) "$(TORCH)"
-	$(PIP) -e '.[train,face,dev]' $(POSE_NEEDS)
+	$(PIP) -e '.[train,face,ray,dev]' $(POSE_NEEDS)
 	$(PIP) --no-deps ultralytics
 	@touch $@
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from . import __version__, progress, summaries
+from .arguments import byte_count, picture_size, shares
 from .errors import BolidError, MissingExtraError
 from .workspace import Workspace
 
@@ -137,7 +138,7 @@ def crawl(
         "concurrency": concurrency,
         "contact": contact,
         "allow_private": tuple(allow_private or ()),
-        "max_bytes": _bytes(max_bytes),
+        "max_bytes": byte_count(max_bytes),
         "retry_failed": retry_failed,
         "refresh": refresh,
     }
@@ -251,34 +252,79 @@ def models_verify(
 @app.command(epilog="Example: `bolid curate --min-res 1000 -w data`, then open `data/report.html`")
 def curate(
     workspace: WorkspaceOption = None,
-    min_res: Annotated[int, typer.Option(min=1, help="Smallest short side, px.")] = 1000,
-    min_photos: Annotated[int, typer.Option(min=1, help="Reject identities with fewer photos left.")] = 20,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="First take photos in: one folder an identity, or img2dataset's."),
+    ] = None,
+    identity_column: Annotated[str | None, typer.Option(help="Column of the identity in img2dataset's tables.")] = None,
+    min_res: Annotated[int | None, typer.Option(min=1, help="Smallest short side, px. [default: 1000]")] = None,
+    min_photos: Annotated[
+        int | None, typer.Option(min=1, help="Reject identities with fewer photos left. [default: 20]")
+    ] = None,
     near_duplicate: Annotated[
-        int, typer.Option(min=0, max=64, help="Most differing bits of 64 between near duplicates.")
-    ] = 4,
-    max_aspect: Annotated[float, typer.Option(min=1, help="Longest long side, as a multiple of the short one.")] = 3.0,
+        int | None, typer.Option(min=0, max=64, help="Most differing bits of 64 between near duplicates. [default: 4]")
+    ] = None,
+    max_aspect: Annotated[
+        float | None, typer.Option(min=1, help="Longest long side, as a multiple of the short one. [default: 3.0]")
+    ] = None,
     pose: Annotated[
         str | None, typer.Option(metavar="NAME|FILE|none", help="Pose network. [default: yolo11x-pose, if it is here]")
     ] = None,
     face: Annotated[
         str | None, typer.Option(metavar="NAME|DIR|none", help="Face model. [default: buffalo_l, if it is here]")
     ] = None,
+    caption: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR|attributes|none", help="Captions. [default: the best that is here]")
+    ] = None,
+    min_age: Annotated[
+        int | None, typer.Option(help="Exclude photos of people who look younger; 18 or more. [default: 18]")
+    ] = None,
     set_: SetOption = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda", help="Where networks run. [default: auto]")
+    ] = None,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="Processes here, or a Ray cluster.")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Show how verdicts would move since the last run; writes nothing."),
+    ] = None,
+    explain: Annotated[
+        str | None, typer.Option(metavar="SHA256|FILE|URL", help="Tell what became of a photo in the last run.")
+    ] = None,
     json_lines: JsonOption = False,
 ) -> None:
     """Judge every photo: kept, or rejected with the reason; changing a threshold computes nothing again."""
     progress.use_json_lines(json_lines)
+    if sum(bool(each) for each in (from_, what_if, explain)) > 1:
+        raise typer.BadParameter("--from, --what-if and --explain exclude each other; give one")
+    if identity_column is not None and from_ is None:
+        raise typer.BadParameter("--identity-column names a column of img2dataset's tables; add --from DIR")
     from .config import load_config
-    from .curation import run as room
     from .curation.config import CurateConfig
 
     where = Workspace.resolve(workspace)
     options: dict[str, object] = {"min_res": min_res, "max_aspect": max_aspect, "near_duplicate": near_duplicate}
-    options |= {"min_photos": min_photos, "pose_model": pose, "face_model": face}
-    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
-    config = load_config(CurateConfig, None, [*given, *(set_ or ())])
-    summaries.curation(room.curate(where, config, workers), where)
+    options |= {"min_photos": min_photos, "pose_model": pose, "face_model": face, "caption": caption}
+    options |= {"exclusions.min_age": min_age, "device": device}
+    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None] + (set_ or [])
+    if explain:
+        from .curation.explain import explain as tell
+
+        summaries.stories(tell(where, explain))
+    elif what_if:
+        from .curation.what_if import what_if as preview
+
+        summaries.preview(preview(where, given, what_if))
+    else:
+        from .curation import run as room
+
+        config = load_config(CurateConfig, None, given)
+        if from_ is not None:
+            from .curation.intake import take_in
+
+            summaries.intake(take_in(where, from_, identity_column), where)
+        summaries.curation(room.curate(where, config, workers, engine=engine), where)
 
 
 @app.command(epilog="Example: `bolid pack -w data --split 0.9,0.05,0.05`")
@@ -306,7 +352,7 @@ def pack(
     from .shards import options as pack_options
     from .shards import writer as room
 
-    options = {"shard_size": _bytes(shard_size), "split": _shares(split), "max_side": max_side}
+    options = {"shard_size": byte_count(shard_size), "split": shares(split), "max_side": max_side}
     options |= {"jpeg_quality": jpeg_quality, "keep_format": keep_format}
     config = validate(pack_options.PackConfig, options, "bolid pack")
     summaries.pack(room.pack(Workspace.resolve(workspace), config, out, repack=repack))
@@ -441,7 +487,7 @@ def generate(
 
     where = Workspace.resolve(workspace)
     options = {"lambda_face": lambda_face, "lambda_body": lambda_body, "steps": steps, "guidance": guidance}
-    options |= {"seed": seed, "count": count, **_size(size)}
+    options |= {"seed": seed, "count": count, **picture_size(size)}
     encoder = where.export(body) if identity is not None or photo else None
     person = conditions.Person(run=encoder, identity=identity, photos=tuple(photo or ()), face=face)
     made = room.generate(
@@ -495,42 +541,12 @@ def demo(
     room.demo(room.DemoOptions(identities, photos, keep, seed, port))
 
 
-def _bytes(text: str) -> int:
-    """Read a number of bytes with an optional binary suffix, such as 64M."""
-    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-    number, unit = (text[:-1], text[-1:].upper()) if text[-1:].upper() in units else (text, "")
-    try:
-        size = int(float(number) * units.get(unit, 1))
-    except (ValueError, OverflowError):
-        size = 0
-    if size < 1:
-        raise typer.BadParameter(f"'{text}' is not a size; write it like 64M or 512K")
-    return size
-
-
 def _shards(given: Path | None, workspace: Workspace) -> Path:
     return given or workspace.required(workspace.shards, f"bolid pack -w {workspace.root}")
 
 
 def _dataset(given: str | None, workspace: Path | None) -> str:
     return given or str(_shards(None, Workspace.resolve(workspace)))
-
-
-def _size(text: str | None) -> dict[str, int]:
-    if text is None:
-        return {}
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise typer.BadParameter(f"'{text}' is not a size; write it like 1024x1024")
-    return {"width": int(width), "height": int(height)}
-
-
-def _shares(text: str) -> tuple[float, ...]:
-    try:
-        train_share, val_share, test_share = (float(share) for share in text.split(","))
-        return train_share, val_share, test_share
-    except ValueError:
-        raise typer.BadParameter(f"'{text}' is not a split; write it like 0.9,0.05,0.05") from None
 
 
 def main() -> None:

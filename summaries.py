@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from .crawler.account import CrawlSummary
     from .crawler.sites_check import SiteCheck, SiteInfo
     from .crawler.status import SourceStatus, Status
+    from .curation.explain import Story
+    from .curation.intake import IntakeSummary
     from .curation.outcome import CurationSummary
+    from .curation.what_if import Preview
     from .evaluation.figure import Figure
     from .shards.writer import PackSummary
     from .training.loop import RunSummary
 
 MEGABYTE = 1_000_000
 HOSTS_SHOWN = 20
+REFUSED_SHOWN = 20
 
 
 def crawl(summary: "CrawlSummary", workspace: Workspace) -> None:
@@ -93,14 +97,70 @@ def site_check(check: "SiteCheck") -> None:
     progress.table(f"On {check.url}", columns, rows, event="selector", words=("what", "selector", "first"))
 
 
+def intake(summary: "IntakeSummary", workspace: Workspace) -> None:
+    """Print what became of everything in a folder, and what was not taken."""
+    taken = [("offered", summary.offered), ("stored now", summary.stored), ("stored before", summary.known)]
+    rows: list[tuple[str, object]] = [*taken, *((f"rejected: {why}", n) for why, n in summary.rejected.items())]
+    rows += [(f"failed (tried again next time): {why}", n) for why, n in summary.failed.items()]
+    progress.table(f"From {summary.source}", ("what", "photos"), rows, event="intake")
+    shown = summary.refused if progress.json_lines() else summary.refused[:REFUSED_SHOWN]
+    if shown:
+        lines = [(each.address, each.reason, each.detail) for each in shown]
+        columns = ("not taken", "reason", "detail")
+        progress.table("Not taken", columns, lines, event="refused", words=("reason", "detail"))
+    if len(summary.refused) > len(shown):
+        progress.say(f"and {len(summary.refused) - len(shown)} more; --json names all")
+    for slug, label in summary.names.items():
+        progress.say(f"{slug} is the name of another identity here, so these photos are those of {label}")
+    _paths(workspace.images_table, seconds=round(summary.seconds, 2))
+
+
+def preview(found: "Preview") -> None:
+    """Print how verdicts would move."""
+    if progress.json_lines():
+        moves = [{"before": before, "after": after, "photos": n} for (before, after), n in found.moves.items()]
+        progress.result("what_if", **{**asdict(found), "moves": moves})
+        return
+    for key, (old, new) in found.changes.items():
+        progress.result("change", f"{key}: {_given(old)} → {_given(new)}")
+    counts = [("photos kept", *found.kept), ("identities kept", *found.identities)]
+    progress.table("What if", ("what", "now", "then"), counts, event="what_if")
+    moved = [(before, after, n) for (before, after), n in found.moves.items()]
+    if moved:
+        progress.table("Verdicts that move", ("now", "then", "photos"), moved, event="move", words=("then",))
+    else:
+        progress.say("no verdict would move")
+    if found.examples:
+        rows = [(e.sha256[:12], e.identity, e.before, e.after, e.value, e.threshold) for e in found.examples]
+        columns = ("photo", "identity", "now", "then", "value", "threshold")
+        progress.table("Examples", columns, rows, event="example", words=("identity", "now", "then"))
+    if found.unscored:
+        progress.warn(f"{found.unscored} photos are not scored yet and count as failed")
+    progress.say(f"nothing was changed; to do it: {found.command}")
+
+
+def stories(told: Sequence["Story"]) -> None:
+    """Print what became of a photo, in each identity that has it."""
+    for story in told:
+        width = max(len(what) for what, _ in story.lines)
+        text = "\n".join(f"{what:{width}}  {words}" for what, words in story.lines)
+        fields = {"sha256": story.sha256, "identity": story.identity, "verdict": story.verdict}
+        progress.result("story", text + ("\n" if len(told) > 1 else ""), **fields, lines=dict(story.lines))
+
+
+def _given(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
 def curation(summary: "CurationSummary", workspace: Workspace) -> None:
     """Print how many photos were kept, and why the others were not."""
     rows: list[tuple[str, object]] = [("offered", summary.offered), ("kept", summary.kept)]
     rows += [(f"rejected {reason}", count) for reason, count in summary.rejected.items()]
     rows += [("failed (tried again next time)", summary.failed), ("identities kept", summary.identities)]
     rows += [("scored now (the rest came from the ledger)", summary.computed)]
+    rows += [("described now", summary.described)] if summary.described else []
     progress.table("Curation", ("what", "photos"), rows, event="curation")
-    _paths(workspace.curated_table, workspace.report, seconds=summary.seconds)
+    _paths(workspace.curated_table, workspace.rejects_table, workspace.report, seconds=summary.seconds)
 
 
 def pack(summary: "PackSummary") -> None:

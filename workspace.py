@@ -59,6 +59,16 @@ class Workspace:
         return self.root / "curated.parquet"
 
     @property
+    def rejects_table(self) -> Path:
+        """Parquet with a row for each photo that was not kept, and why."""
+        return self.root / "rejects.parquet"
+
+    @property
+    def proposals_table(self) -> Path:
+        """Parquet with a row for each reason to merge two identities."""
+        return self.root / "proposals.parquet"
+
+    @property
     def report(self) -> Path:
         """HTML report of the curation."""
         return self.root / "report.html"

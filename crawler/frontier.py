@@ -98,7 +98,7 @@ class Frontier:
             for place, line in enumerate(lines, first):
                 path = step(b"", place)
                 if line.identity not in known:
-                    known[line.identity] = self._identity(db, line.identity, path, "accepted")
+                    known[line.identity] = self.identity(db, line.identity, path, "accepted")
                 added[known[line.identity]] += self._add_listed(db, known[line.identity], path, line)
             counted = [(number, identity) for identity, number in added.items()]
             db.executemany("UPDATE identities SET offered = offered + ? WHERE id = ?", counted)
@@ -305,7 +305,7 @@ class Frontier:
     ) -> int:  # fmt: skip
         """Add a page, as a rejected row where `why_not` says why; returns 1 if it is new, else 0."""
         if link.slug is not None and identity is None:
-            identity = self._identity(db, link.slug, path)
+            identity = self.identity(db, link.slug, path)
         state, reason, detail = _unless(self.suppression.entry(link.url, slug=link.slug))
         value = threshold = None
         if why_not is not None:
@@ -328,7 +328,8 @@ class Frontier:
             ),
         ).rowcount
 
-    def _identity(self, db: sqlite3.Connection, slug: str, path: bytes, begin: str = "new") -> int:
+    def identity(self, db: sqlite3.Connection, slug: str, path: bytes, begin: str = "new") -> int:
+        """Return the row of an identity of this site, added in state `begin` at the place `path` if it is new."""
         key = (self.site, slug)
         known = db.execute("SELECT id FROM identities WHERE site = ? AND slug = ?", key).fetchone()
         if known is not None:
@@ -402,13 +403,14 @@ class Frontier:
     def copy_outcome(self, photo: PhotoRow, min_res: int, max_bytes: int) -> bool:
         """Give a photo the outcome that its address already had under another identity; False where it had none.
 
-        What another source refused counts for nothing here: it had thresholds and a time of its own.
+        What another source refused counts for nothing here: it had thresholds and a time of its own. A photo that
+        came from a file (its host is empty) may have been scaled down since it was at its address.
 
         Raises:
             Rejection: the photo is stored, but too small or too large for this crawl (`saved`: its bytes).
         """
         row = self._db.execute(
-            "SELECT * FROM photos WHERE url = ? AND id <> ? AND (state = 'done'"
+            "SELECT * FROM photos WHERE url = ? AND id <> ? AND host <> '' AND (state = 'done'"
             " OR state = 'rejected' AND source = ? AND reason NOT IN (?, ?)) ORDER BY state LIMIT 1",
             (photo.url, photo.id, self.source, SAME_ADDRESS, SUPPRESSED),
         ).fetchone()

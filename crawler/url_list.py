@@ -42,13 +42,13 @@ def read_list(file: Path, url_col: str, identity_col: str | None) -> Iterator[li
     stem = clean_slug(file.stem) or "list"
     try:
         for batch in reader(file, url_col, identity_col):
-            lines = [Listed(clean_slug(_words(who)) or stem, _words(url).strip()) for url, who in batch]
+            lines = [Listed(clean_slug(words(who)) or stem, words(url).strip()) for url, who in batch]
             yield [line for line in lines if line.url]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"cannot read --urls {file}: {error}; check the path and that it is UTF-8") from error
 
 
-def _words(value: object) -> str:
+def words(value: object) -> str:
     """Return a value of a table as text: nothing for null and NaN, 7 for 7.0 (pandas makes numbers of such columns)."""
     if value is None or value != value:
         return ""

@@ -17,7 +17,7 @@ from .probe import Size, has_end
 from .store import Incoming
 
 # What Pillow's decoders raise on damaged data.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, RuntimeError, struct.error)
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, RuntimeError, struct.error)
 
 
 async def check_whole(incoming: Incoming, size: Size, alone: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
@@ -120,5 +120,5 @@ def decode(file: IO[bytes]) -> None:
         raise Rejection("not_an_image", detail=str(error)) from error
     except Image.DecompressionBombError as error:
         raise Rejection("too_many_pixels", detail=str(error)) from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise Failure("truncated", f"{type(error).__name__}: {error}") from error

@@ -1,8 +1,11 @@
 """What `bolid curate` decides by; thresholds may change without computing anything again."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..config import Config
+
+LEAST_AGE = 18
+"""Years; the limit of the age can be raised and not be lowered."""
 
 
 class PoseConfig(Config):
@@ -57,6 +60,20 @@ class QualityConfig(Config):
     """The same, at most."""
 
 
+class ExclusionsConfig(Config):
+    """Who must not be in the data."""
+
+    min_age: int = LEAST_AGE
+    """Photos with a face that is estimated younger are excluded, years; nothing of the face is stored."""
+
+    @field_validator("min_age")
+    @classmethod
+    def _only_raised(cls, years: int) -> int:
+        if years < LEAST_AGE:
+            raise ValueError(f"the age limit can only be raised; give {LEAST_AGE} or more")
+        return years
+
+
 class CurateConfig(Config):
     """What `bolid curate` decides by, and with which networks."""
 
@@ -72,9 +89,12 @@ class CurateConfig(Config):
     """Name or file of the pose network, `none`, or the usual one if it is here."""
     face_model: str | None = None
     """Name or folder of the face model, `none`, or the usual one if it is here."""
-    device: str = "cpu"
-    """Of the networks: cpu, cuda or cuda:N."""
+    caption: str | None = None
+    """Name or folder of the captioner, `attributes`, `none`, or the best that is here (None)."""
+    device: str = "auto"
+    """Of the networks: cpu, cuda, cuda:N, or auto: cuda where torch can use it."""
     pose: PoseConfig = PoseConfig()
     face: FaceConfig = FaceConfig()
     identity: IdentityConfig = IdentityConfig()
     quality: QualityConfig = QualityConfig()
+    exclusions: ExclusionsConfig = ExclusionsConfig()

@@ -1,7 +1,11 @@
 """All verdicts, taken from scores alone: changing a threshold computes nothing again.
 
-The order: decode, duplicates, pose, quality, identity, coverage. A photo that one rejected is not seen by the next.
-Quality comes before identity so that, where blurred photos are not wanted, their faces do not speak for anybody.
+The order: exclusions, decode, pose, quality, duplicates, identity, coverage. A photo that one rejected is not seen by
+the next.
+
+What judges a photo by itself comes before duplicates, so that no photo goes because its larger copy is blurred or shows
+a second person. Duplicates come before identity, so that no face speaks twice for a gallery; quality does too, so that,
+where blurred photos are not wanted, their faces do not speak for anybody.
 """
 
 from collections import defaultdict
@@ -9,17 +13,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from . import views
+from . import proposals, views
 from .config import CurateConfig
 from .measured import Measured
 from .outcome import Outcome
+from .proposals import Proposal
 from .stage import Verdict
-from .stages import coverage, decode, duplicates, identity, pose, quality
+from .stages import coverage, decode, duplicates, exclusions, identity, pose, quality
 
 Row = dict[str, Any]
 """A row of a table: column -> value."""
 
-ORDER = ("decode", "duplicates", "pose", "quality", "identity", "coverage")
+MOST_REMARKS = 20
+"""Galleries of several people that are named."""
+MOST_SHARED = 100
+"""Other identities with the same bytes that are named."""
+ORDER = ("exclusions", "decode", "pose", "quality", "duplicates", "identity", "coverage")
 """The stages that reject, in the order in which they decide."""
 
 
@@ -31,17 +40,20 @@ class Decisions:
     galleries: dict[str, identity.Gallery] = field(default_factory=dict)
     alike: list[tuple[str, str, float]] = field(default_factory=list)
     """Pairs of identities whose faces are those of one person, and the cosine of their centres: proposed, not done."""
+    proposed: list[Proposal] = field(default_factory=list)
+    """Pairs of identities that may be one person, and why: `alike` among them."""
 
     def remarks(self) -> list[str]:
-        """Return a line for each gallery of several people, and for each pair of galleries of one person."""
+        """Return a line for each gallery of several people, and for each pair of galleries of one person, bounded."""
         lines = [
             f"{name} holds several people: groups of {', '.join(map(str, gallery.groups))} faces; the largest is kept"
             for name, gallery in sorted(self.galleries.items())
             if len(gallery.groups) > 1
         ]
-        return lines + [
-            f"{one} and {two} seem to be one person: cosine {cosine:.2f}" for one, two, cosine in self.alike
-        ]
+        more = len(lines) - MOST_REMARKS
+        if more > 0:
+            lines[MOST_REMARKS:] = [f"{more} more galleries hold several people"]
+        return lines + proposals.remarks(self.proposed)
 
 
 def decide(
@@ -50,6 +62,7 @@ def decide(
     failed: Mapping[str, str],
     config: CurateConfig,
     cosines: identity.Cosines | None,
+    suppressed: Mapping[int, Verdict] | None = None,
 ) -> Decisions:
     """Take all decisions.
 
@@ -59,12 +72,14 @@ def decide(
         failed: sha256 -> error, for photos without scores.
         config: the thresholds.
         cosines: those of the face model; None where no face was looked for.
+        suppressed: verdicts of the rows that suppress.txt names, by their place; nothing else is asked of them.
     """
-    verdicts: dict[int, Verdict] = {}
+    suppressed = suppressed or {}
+    verdicts: dict[int, Verdict] = dict(suppressed)
     findings: dict[int, identity.Finding] = {}
     groups: dict[str, list[int]] = defaultdict(list)
     for index, image in enumerate(images):
-        if image["sha256"] in photos:
+        if image["sha256"] in photos and index not in suppressed:
             groups[image["identity"]].append(index)
     galleries: dict[str, identity.Gallery] = {}
     for name, group in groups.items():
@@ -83,31 +98,29 @@ def decide(
     outcomes = [
         Outcome(
             verdicts.get(index),
-            failed.get(image["sha256"]),
+            None if index in suppressed else failed.get(image["sha256"]),
             shared.get((image["sha256"], image["identity"]), []),
             findings.get(index),
         )
         for index, image in enumerate(images)
     ]
     centres = {name: gallery.centre for name, gallery in galleries.items() if gallery.centre is not None}
-    return Decisions(outcomes, galleries, identity.alike(centres, cosines) if cosines else [])
+    alike = identity.alike(centres, cosines) if cosines else []
+    proposed = proposals.find(images, photos, outcomes, galleries, alike, config.near_duplicate)
+    return Decisions(outcomes, galleries, alike, proposed)
 
 
 def _alone(photos: Mapping[int, Measured], config: CurateConfig) -> dict[int, Verdict]:
     """Return the verdicts of one identity's photos that need no comparison of faces."""
     verdicts: dict[int, Verdict] = {}
     for index, photo in photos.items():
-        verdict = decode.decide(photo.defect, photo.width, photo.height, config.min_res, config.max_aspect)
+        verdict = exclusions.decide(photo.minor, config.exclusions.min_age)
+        verdict = verdict or decode.decide(photo.defect, photo.width, photo.height, config.min_res, config.max_aspect)
+        verdict = verdict or _person(photo, config) or _quality(photo, config)
         if verdict:
             verdicts[index] = verdict
     candidates = [_candidate(index, photo) for index, photo in photos.items() if index not in verdicts]
-    verdicts |= duplicates.decide(candidates, config.near_duplicate)
-    for index, photo in photos.items():
-        if index not in verdicts:
-            verdict = _person(photo, config) or _quality(photo, config)
-            if verdict:
-                verdicts[index] = verdict
-    return verdicts
+    return verdicts | duplicates.decide(candidates, config.near_duplicate)
 
 
 def _candidate(order: int, photo: Measured) -> duplicates.Candidate:
@@ -170,6 +183,9 @@ def _shared(images: Sequence[Row]) -> dict[tuple[str, str], list[str]]:
     owners: dict[str, set[str]] = defaultdict(set)
     for image in images:
         owners[image["sha256"]].add(image["identity"])
-    return {
-        (sha256, name): sorted(group - {name}) for sha256, group in owners.items() if len(group) > 1 for name in group
-    }
+    shared: dict[tuple[str, str], list[str]] = {}
+    for sha256, group in owners.items():
+        if len(group) > 1:
+            some = sorted(group)[: MOST_SHARED + 1]
+            shared |= {(sha256, name): [other for other in some if other != name][:MOST_SHARED] for name in group}
+    return shared

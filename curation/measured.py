@@ -56,6 +56,8 @@ class Measured:
     person: Person | None = None
     faces: int | None = None
     face: MainFace | None = None
+    minor: bool | None = None
+    """Somebody's estimated age is under the limit; None where it is not estimated."""
 
     @property
     def person_sharpness(self) -> float | None:
@@ -74,7 +76,9 @@ def measured(scores: pa.Table, config: CurateConfig) -> Iterator[Measured]:
     posed = _columns(scores, {"pose_boxes": 4, "pose_scores": 1, "pose_keypoints": 51})
     found = _columns(scores, {"face_boxes": 4, "face_scores": 1, "face_landmarks": 10, "face_embeddings": 512})
     quality = _columns(scores, dict.fromkeys((*_PEOPLE_QUALITY, *_FACES_QUALITY), 1))
-    for photo, person_row, face_row, quality_row in zip(plain.to_pylist(), posed, found, quality, strict=True):
+    minors = scores["minor"].to_pylist() if "minor" in scores.column_names else [None] * scores.num_rows
+    rows = zip(plain.to_pylist(), posed, found, quality, minors, strict=True)
+    for photo, person_row, face_row, quality_row, minor in rows:
         known = Measured(
             photo["sha256"],
             photo["defect"],
@@ -82,6 +86,7 @@ def measured(scores: pa.Table, config: CurateConfig) -> Iterator[Measured]:
             photo["decoded_height"],
             photo["sharpness"],
             photo["phash"],
+            minor=minor,
         )
         if known.defect is None:
             people, person = _person(person_row, quality_row, config)

@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,13 +10,20 @@ from typing import Literal
 from ..errors import MissingExtraError, ModelError
 from ..models import registry
 
-Part = Literal["pose", "face"]
+Part = Literal["pose", "face", "caption"]
 
 NONE = "none"
-USUAL: dict[Part, str] = {"pose": "yolo11x-pose", "face": "buffalo_l"}
+USUAL: dict[Part, str] = {"pose": "yolo11x-pose", "face": "buffalo_l", "caption": "blip2-flan-t5-xl"}
 """What is used when nothing was asked for and the files are here."""
-PACKAGES: dict[Part, tuple[str, ...]] = {"pose": ("ultralytics",), "face": ("insightface", "onnxruntime")}
-"""What must be installed; the extra of bolid is called like the part."""
+PACKAGES: dict[Part, tuple[str, ...]] = {
+    "pose": ("ultralytics",),
+    "face": ("insightface", "onnxruntime"),
+    "caption": ("torch", "transformers"),
+}
+"""What must be installed."""
+EXTRAS: dict[Part, str] = {"pose": "pose", "face": "face", "caption": "train"}
+"""The extra of bolid that brings it."""
+_HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ def choose(part: Part, asked: str | None) -> Network | Absence:
     """Return the network of a part.
 
     Args:
-        part: pose or face.
+        part: pose, face or caption.
         asked: name of a network, path of its files, `none`, or None for the usual one if it is here.
 
     Raises:
@@ -56,10 +63,10 @@ def choose(part: Part, asked: str | None) -> Network | Absence:
     missing = next((name for name in PACKAGES[part] if importlib.util.find_spec(name) is None), None)
     if asked is not None:
         if missing:
-            raise MissingExtraError(missing, part)
+            raise MissingExtraError(missing, EXTRAS[part])
         return _network(part, asked, registry.resolve(asked))
     if missing:
-        return Absence(part, str(MissingExtraError(missing, part)))
+        return Absence(part, str(MissingExtraError(missing, EXTRAS[part])))
     try:
         return _network(part, USUAL[part], registry.resolve(registry.local(USUAL[part])))
     except ModelError as error:
@@ -77,7 +84,10 @@ def _network(part: Part, asked: str, found: registry.Resolved) -> Network:
 
 
 def digest(path: Path) -> str:
-    """Return the sha256 of a file, or of the sums of the ONNX files in a folder, whatever they are called.
+    """Return the sha256 of a file, or of the sums of the networks' files in a folder, whatever they are called.
+
+    The files are the ONNX files; in a folder without any, those of a model of the hub, and where they were pulled and
+    have kept their sizes, their sums are those of the pull.
 
     Raises:
         ModelError: it cannot be read.
@@ -85,10 +95,22 @@ def digest(path: Path) -> str:
     try:
         if path.is_file():
             return _sha256(path)
-        sums = sorted(_sha256(file) for file in path.glob("*.onnx"))
+        sums = sorted(_sha256(file) for file in path.glob("*.onnx")) or sorted(_hub_sums(path))
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()
+
+
+def _hub_sums(folder: Path) -> Iterator[str]:
+    record = registry.read_record(folder / registry.RECORD)
+    pulled = record.files if record is not None else {}
+    for file in (file for pattern in _HUB_FILES for file in folder.glob(pattern) if file.name != registry.RECORD):
+        known = pulled.get(file.name)
+        # 15 GB are not read again each time; `bolid models verify` does that.
+        if known is not None and known.sha256 is not None and known.bytes == file.stat().st_size:
+            yield known.sha256
+        else:
+            yield _sha256(file)
 
 
 def _sha256(path: Path) -> str:

@@ -42,4 +42,7 @@ class CurationSummary:
     not_run: Mapping[str, str] = field(default_factory=dict)
     """Stage -> why it was not run, and the command that changes it."""
     remarks: Sequence[str] = ()
-    """Galleries that hold several people, and galleries that seem to show one person."""
+    """Galleries that hold several people, galleries that seem to show one person, and captions that failed or are
+    flagged."""
+    described: int = 0
+    """Kept photos whose captions were made now; the others came from the ledger."""

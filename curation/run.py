@@ -1,7 +1,4 @@
-"""`bolid curate`: score all photos, decide, write one row a photo and the report.
-
-Captions need a network that has no stage yet: their column does not exist until it has.
-"""
+"""`bolid curate`: score all photos, decide, describe those that are kept, write one row a photo and the report."""
 
 import time
 from collections import Counter
@@ -12,15 +9,19 @@ import pyarrow as pa
 
 from .. import atomic, progress
 from ..config import write_config
+from ..crawler.suppress import read_suppression
 from ..errors import AccountingError
 from ..workspace import Workspace
-from . import engine, networks, report, table
+from . import captions, devices, networks, proposals, rejects, report, table
+from .captions import Captions
 from .config import CurateConfig
 from .decisions import Decisions, Row, cosines_of, decide
+from .engine import Item, Scores, read_stages, run_stages
 from .measured import Measured, measured
 from .networks import Absence, Network
 from .outcome import CurationSummary
 from .stage import Stage
+from .stages import exclusions
 from .stages.decode import DecodeStage
 from .stages.duplicates import PerceptualHashStage
 from .stages.face import FaceStage
@@ -45,7 +46,7 @@ class Judged:
 
     images: pa.Table
     rows: list[Row]
-    scores: engine.Scores
+    scores: Scores
     photos: dict[str, Measured]
     decisions: Decisions
     found: dict[str, Network]
@@ -53,22 +54,35 @@ class Judged:
     cosines: Cosines | None
 
 
-def curate(workspace: Workspace, config: CurateConfig, workers: int | None = None) -> CurationSummary:
+def curate(
+    workspace: Workspace, config: CurateConfig, workers: int | None = None, *, engine: str = "local"
+) -> CurationSummary:
     """Judge every photo of `images.parquet` and write `curated.parquet` and `report.html`.
+
+    Args:
+        workspace: with `images.parquet`.
+        config: thresholds and networks.
+        workers: processes; None = one a core.
+        engine: what maps the stages over the photos, one of `engine.KINDS`.
 
     Raises:
         WorkspaceError: nothing was crawled, or another curation is running here.
         DataError: `images.parquet` is empty or lacks columns.
+        ConfigError: `suppress.txt` is malformed.
         UsageError, ModelError, MissingExtraError: a network that was asked for cannot be used.
         AccountingError: photos were lost between input and output (a bug).
     """
     begun = time.monotonic()
     workspace.required(workspace.images_table, f"bolid crawl -w {workspace.root}")
     with atomic.locked(workspace.root / "curation.lock", f"the curation of {workspace.root}"):
-        judged = judge(workspace, config, workers)
-        summary = _summary(judged, time.monotonic() - begun)
+        judged = judge(workspace, config, workers, engine=engine)
+        _check(judged)
+        said = _describe(workspace, judged, config, workers, engine)
+        summary = _summary(judged, said, time.monotonic() - begun)
         outcomes = judged.decisions.outcomes
-        table.write(workspace.curated_table, judged.images, judged.photos, outcomes, judged.found, config)
+        table.write(workspace.curated_table, judged.images, judged.photos, outcomes, judged.found, config, said)
+        rejects.write(workspace.rejects_table, judged.rows, judged.photos, outcomes)
+        proposals.write(workspace.proposals_table, judged.decisions.proposed)
         write_config(workspace.curation / "config.toml", config)
         report.write(workspace, summary, config, judged.cosines)
     for remark in summary.remarks:
@@ -76,7 +90,14 @@ def curate(workspace: Workspace, config: CurateConfig, workers: int | None = Non
     return summary
 
 
-def judge(workspace: Workspace, config: CurateConfig, workers: int | None = None, *, compute: bool = True) -> Judged:
+def judge(
+    workspace: Workspace,
+    config: CurateConfig,
+    workers: int | None = None,
+    *,
+    compute: bool = True,
+    engine: str = "local",
+) -> Judged:
     """Score and decide, and write nothing but the ledger.
 
     Args:
@@ -84,29 +105,34 @@ def judge(workspace: Workspace, config: CurateConfig, workers: int | None = None
         config: thresholds and networks.
         workers: processes; None = one a core.
         compute: False reads the ledger only; photos that it does not hold count as failed.
+        engine: what maps the stages over the photos, one of `engine.KINDS`.
 
     Raises:
         As `curate`.
     """
     source = workspace.required(workspace.images_table, f"bolid crawl -w {workspace.root}")
     images = table.read_images(source)
-    rows = images.select(["sha256", "identity", "format"]).to_pylist()
+    rows = images.select(["sha256", "identity", "format", "url", "page_url"]).to_pylist()
+    suppressed = exclusions.suppressed(rows, read_suppression(workspace.root))
     found, absent = _networks(config)
     cosines = cosines_of(config, found["face"].thresholds) if "face" in found else None
-    stages, items = _stages(found, config), _items(workspace, rows)
+    device = config.device if compute else "cpu"
+    stages, owner = _stages(found, config, device), _owner(found, device)
+    items = _items(workspace, [row for index, row in enumerate(rows) if index not in suppressed])
     if compute:
-        scores = engine.run_stages(stages, items, workspace.curation, workers)
+        scores = run_stages(stages, items, workspace.curation, workers, kind=engine, owner=owner)
     else:
-        scores = engine.read_stages(stages, items, workspace.curation)
+        scores = read_stages(stages, items, workspace.curation)
     photos = {photo.sha256: photo for photo in measured(scores.table, config)}
-    decisions = decide(rows, photos, scores.failed, config, cosines)
+    decisions = decide(rows, photos, scores.failed, config, cosines, suppressed)
     return Judged(images, rows, scores, photos, decisions, found, absent, cosines)
 
 
 def _networks(config: CurateConfig) -> tuple[dict[str, Network], dict[str, str]]:
     """Return the networks by stage, and why the other stages are not run."""
     asked = {"pose": config.pose_model, "face": config.face_model}
-    chosen = {part: networks.choose(part, asked[part]) for part in PARTS}
+    chosen: dict[networks.Part, Network | Absence] = {part: networks.choose(part, asked[part]) for part in PARTS}
+    chosen["caption"] = captions.choose(config.caption, isinstance(chosen["pose"], Network))
     found: dict[str, Network] = {part: each for part, each in chosen.items() if isinstance(each, Network)}
     absent: dict[str, str] = {part: each.why for part, each in chosen.items() if isinstance(each, Absence)}
     face = found.get("face")
@@ -122,41 +148,75 @@ def _networks(config: CurateConfig) -> tuple[dict[str, Network], dict[str, str]]
     return found, absent
 
 
-def _stages(found: Mapping[str, Network], config: CurateConfig) -> list[Stage]:
+def _stages(found: Mapping[str, Network], config: CurateConfig, device: str) -> list[Stage]:
     stages: list[Stage] = [DecodeStage(), PerceptualHashStage()]
     finders: list[Stage] = []
     if "pose" in found:
-        finders.append(PoseStage(found["pose"], config.device))
+        finders.append(PoseStage(found["pose"], devices.of_torch(device)))
     if "face" in found:
-        finders.append(FaceStage(found["face"], config.device))
+        finders.append(FaceStage(found["face"], devices.of_onnx(device), config.exclusions.min_age))
     return stages + finders + ([QualityStage(finders)] if finders else [])
 
 
-def _items(workspace: Workspace, images: Sequence[Row]) -> list[engine.Item]:
+def _owner(found: Mapping[str, Network], device: str) -> str | None:
+    """Return the GPU that finding people and faces has to itself; None where there is none or nothing to find."""
+    name = devices.of_torch(device) if any(part in found for part in PARTS) else "cpu"
+    return name if name.startswith("cuda") else None
+
+
+def _items(workspace: Workspace, images: Sequence[Row]) -> list[Item]:
     paths = {image["sha256"]: str(workspace.photo(image["sha256"], image["format"])) for image in images}
-    return [engine.Item(sha256, path) for sha256, path in paths.items()]
+    return [Item(sha256, path) for sha256, path in paths.items()]
 
 
-def _summary(judged: Judged, seconds: float) -> CurationSummary:
+def _describe(workspace: Workspace, judged: Judged, config: CurateConfig, workers: int | None, engine: str) -> Captions:
+    """Describe what is kept; also say what is not known of the faces' ages."""
+    ages = [photo.minor for photo in judged.photos.values() if photo.defect is None]
+    if "face" in judged.found and ages and all(age is None for age in ages):
+        name = judged.found["face"].name
+        progress.say(f"{name} has no network for age: nobody is excluded for age", stage="exclusions")
+    chosen = judged.found.get("caption")
+    kept = [row for row, outcome in zip(judged.rows, judged.decisions.outcomes, strict=True) if outcome.keep]
+    if chosen is None or not kept:
+        return Captions()
+    return captions.describe(
+        chosen,
+        judged.found.get("pose"),
+        _items(workspace, kept),
+        judged.photos,
+        config,
+        workspace.curation,
+        devices.of_torch(config.device),
+        workers,
+        engine,
+    )
+
+
+def _check(judged: Judged) -> None:
+    outcomes = judged.decisions.outcomes
+    kept, failed = sum(o.keep for o in outcomes), sum(o.error is not None for o in outcomes)
+    rejected = sum(o.verdict is not None for o in outcomes)
+    if len(judged.rows) != kept + rejected + failed:
+        raise AccountingError(
+            f"{len(judged.rows)} photos came in, but {kept} were kept, {rejected} rejected and {failed} failed; this "
+            "is a bug in bolid, nothing was written"
+        )
+
+
+def _summary(judged: Judged, said: Captions, seconds: float) -> CurationSummary:
     images, outcomes = judged.rows, judged.decisions.outcomes
     rejected = Counter(f"{o.verdict.stage}:{o.verdict.reason}" for o in outcomes if o.verdict)
-    kept = sum(outcome.keep for outcome in outcomes)
-    failed = sum(outcome.error is not None for outcome in outcomes)
-    if len(images) != kept + sum(rejected.values()) + failed:
-        raise AccountingError(
-            f"{len(images)} photos came in, but {kept} were kept, {sum(rejected.values())} rejected and {failed} "
-            "failed; this is a bug in bolid, nothing was written"
-        )
     identities = {image["identity"] for image, outcome in zip(images, outcomes, strict=True) if outcome.keep}
     return CurationSummary(
         offered=len(images),
-        kept=kept,
+        kept=sum(outcome.keep for outcome in outcomes),
         rejected=dict(rejected.most_common()),
-        failed=failed,
+        failed=sum(outcome.error is not None for outcome in outcomes),
         computed=judged.scores.computed,
         identities=len(identities),
         seconds=seconds,
         networks={part: network.name for part, network in judged.found.items()},
         not_run=judged.absent,
-        remarks=judged.decisions.remarks(),
+        remarks=[*judged.decisions.remarks(), *said.remarks()],
+        described=said.computed,
     )

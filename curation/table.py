@@ -10,10 +10,12 @@ import pyarrow.parquet as pq
 from .. import atomic
 from ..errors import DataError
 from . import views
+from .captions import Captions
 from .config import CurateConfig
 from .measured import Measured
 from .networks import Network
 from .outcome import Outcome
+from .stages import exclusions
 
 IMAGE_COLUMNS = ("sha256", "identity", "identity_name", "url", "page_url", "width", "height", "bytes", "format")
 
@@ -63,6 +65,8 @@ VERDICT_SCHEMA = pa.schema(
         ("shared_with", pa.list_(pa.string())),
     ]
 )
+CAPTION_SCHEMA = pa.schema([("caption", pa.string()), ("caption_model", pa.string()), ("caption_flag", pa.string())])
+"""Of kept photos; null for the others."""
 BULKY = ("keypoints", "face_landmarks", "face_embedding")
 """Columns that a report has no use for."""
 _ROWS = 4096
@@ -91,6 +95,7 @@ def write(
     outcomes: Sequence[Outcome],
     networks: Mapping[str, Network],
     config: CurateConfig,
+    captions: Captions | None = None,
 ) -> None:
     """Write the table, whole or not at all.
 
@@ -101,14 +106,18 @@ def write(
         outcomes: one for each row of `images`.
         networks: those that measured, by stage.
         config: the thresholds of keypoints.
+        captions: of the kept photos; None where none were asked for.
     """
-    added = pa.schema([*MEASURED_SCHEMA, *VERDICT_SCHEMA])
+    said = captions or Captions()
+    added = pa.schema([*MEASURED_SCHEMA, *CAPTION_SCHEMA, *VERDICT_SCHEMA])
     with atomic.replacing(path) as temporary, pq.ParquetWriter(temporary, _joined(images.schema, added)) as out:
         for begin in range(0, images.num_rows, _ROWS):
             part = images.slice(begin, _ROWS)
             shas, some = part["sha256"].to_pylist(), outcomes[begin : begin + _ROWS]
             rows = [
-                _measured_row(photos.get(sha256), networks, config) | _verdict_row(outcome)
+                _measured_row(None if _is_suppressed(outcome) else photos.get(sha256), networks, config)
+                | (_caption_row(sha256, said) if outcome.keep else {})
+                | _verdict_row(outcome)
                 for sha256, outcome in zip(shas, some, strict=True)
             ]
             columns = pa.Table.from_pylist(rows, schema=added)
@@ -160,6 +169,18 @@ def _measured_row(photo: Measured | None, networks: Mapping[str, Network], confi
             "face_exposure": face.exposure,
         }
     return row
+
+
+def _is_suppressed(outcome: Outcome) -> bool:
+    """Say whether suppress.txt names the row: what was measured of the same bytes elsewhere is not told here."""
+    return outcome.verdict is not None and outcome.verdict.reason == exclusions.SUPPRESSED
+
+
+def _caption_row(sha256: str, captions: Captions) -> dict[str, Any]:
+    said = captions.texts.get(sha256)
+    if said is None:
+        return {}
+    return {"caption": said.text, "caption_model": captions.model, "caption_flag": said.flag}
 
 
 def _verdict_row(outcome: Outcome) -> dict[str, Any]:

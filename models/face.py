@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from .. import progress
 from ..errors import DataError, MissingExtraError, ModelError, UsageError
 
-TASKS = ("detection", "recognition")
+TASKS = ("detection", "recognition", "genderage")
+"""Those of insightface's tasks that are loaded; the last may be missing. Of its answers only the age is kept."""
 RESEARCH_ONLY = "non-commercial research only (InsightFace's pretrained models)"
 
 _noticed: set[str] = set()
@@ -36,12 +37,14 @@ class Face:
     landmarks: float32 [5, 2]: the eye at the image's left in an upright face that looks at the camera, the other eye,
         the nose, the mouth's left and right corners.
     embedding: float32 [512] of unit length.
+    age: estimated, years; None where the folder holds no network for it.
     """
 
     box: tuple[float, float, float, float]
     score: float
     landmarks: NDArray[np.float32]
     embedding: NDArray[np.float32]
+    age: int | None = None
 
     @property
     def area(self) -> float:
@@ -51,6 +54,8 @@ class Face:
 
 class FaceAnalyser:
     """A detector and a recogniser from one folder of ONNX files, as `insightface.app.FaceAnalysis` finds them.
+
+    A network for age (96 x 96 to 3, as `genderage.onnx` of InsightFace's own models) is used where there is one.
 
     Args:
         folder: with a detector (SCRFD's or RetinaFace's outputs) and a recogniser (112 x 112 to 512).
@@ -99,6 +104,11 @@ class FaceAnalyser:
         with _quiet():
             found = self._app.get(np.ascontiguousarray(image[..., ::-1]))
         return sorted((_face(each) for each in found), key=lambda face: (face.area, face.score), reverse=True)
+
+    @property
+    def estimates_age(self) -> bool:
+        """Say whether the folder holds a network for age; without one every face's `age` is None."""
+        return "genderage" in self._app.models
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -170,8 +180,14 @@ def _face(found: Any) -> Face:  # noqa: ANN401 - insightface has no types
     x0, y0, x1, y1 = (float(v) for v in found.bbox)
     vector = np.asarray(found.embedding, np.float32)
     length = float(np.linalg.norm(vector))
-    landmarks = np.asarray(found.kps, np.float32)
-    return Face((x0, y0, x1, y1), float(found.det_score), landmarks, vector / np.float32(max(length, 1e-12)))
+    landmarks, age = np.asarray(found.kps, np.float32), getattr(found, "age", None)
+    return Face(
+        (x0, y0, x1, y1),
+        float(found.det_score),
+        landmarks,
+        vector / np.float32(max(length, 1e-12)),
+        None if age is None else int(age),
+    )
 
 
 def _card_licence(folder: Path) -> str:

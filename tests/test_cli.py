@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from bolid import __version__, cli
+from bolid import __version__, arguments, cli
 
 HEAVY = ("torch", "diffusers", "transformers", "pandas", "pyarrow", "aiohttp", "numpy", "PIL", "webdataset", "pydantic")
 
@@ -101,10 +101,71 @@ def test_a_missing_module_of_our_own_stays_a_bug(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(("text", "size"), [("5", 5), ("64M", 64 * 2**20), ("1.5k", 1536), ("2G", 2 * 2**30)])
 def test_sizes(text: str, size: int):
-    assert cli._bytes(text) == size
+    assert arguments.byte_count(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "M", "-1", "0", "64X", "inf", "nan"])
 def test_wrong_sizes_are_refused(text: str):
     with pytest.raises(typer.BadParameter):
-        cli._bytes(text)
+        arguments.byte_count(text)
+
+
+def test_defaults_that_curate_names_are_those_of_its_configuration():
+    import re
+
+    from bolid.curation.config import CurateConfig
+
+    command = dict(commands())["bolid curate"]
+    named = {p.name: found[1] for p in command.params if (found := re.search(r"\[default: ([\w.]+)\]", p.help or ""))}
+    config = CurateConfig()
+    assert named == {
+        "min_res": str(config.min_res),
+        "min_photos": str(config.min_photos),
+        "near_duplicate": str(config.near_duplicate),
+        "max_aspect": str(config.max_aspect),
+        "min_age": str(config.exclusions.min_age),
+        "device": config.device,
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--from", "here", "--explain", "abc"),
+        ("--what-if", "min_res=5", "--explain", "abc"),
+        ("--identity-column", "person"),
+    ],
+)
+def test_options_of_curate_that_exclude_or_need_each_other(words: tuple[str, ...], tmp_path: Path):
+    done = run("curate", *words, "-w", str(tmp_path))
+    assert done.returncode == 2
+    assert "add --from DIR" in done.stderr or "exclude each other" in done.stderr
+
+
+def test_photos_of_ones_own_are_taken_in_judged_explained_and_tried(tmp_path: Path):
+    import json
+
+    from PIL import Image, ImageDraw
+
+    for number in range(3):
+        picture = Image.new("RGB", (64 - number, 80), "white")
+        ImageDraw.Draw(picture).rectangle((number * 20, 10, number * 20 + 20, 70), fill="black")
+        (tmp_path / "photos/ann").mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / f"photos/ann/{number}.png")
+    data = str(tmp_path / "data")
+    options = ("--min-res", "60", "--min-photos", "1", "--pose", "none", "--face", "none", "--caption", "none")
+
+    def told(*words: str) -> dict[str, dict]:
+        done = run("curate", *words, "-w", data, "--json")
+        assert done.returncode == 0, done.stderr
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        return {line.get("what") or line["event"]: line for line in lines}
+
+    judged = told("--from", str(tmp_path / "photos"), *options, "--workers", "1")
+    assert (judged["stored now"]["photos"], judged["kept"]["photos"]) == (3, 3)
+    assert told("--what-if", "min_res=63")["what_if"]["kept"] == [3, 2]  # short sides 64, 63, 62
+    story = told("--explain", str(tmp_path / "photos/ann/2.png"))["story"]
+    assert (story["identity"], story["verdict"]) == ("ann", "kept")
+    wrong = run("curate", "--what-if", "identity.kep=1", "-w", data)
+    assert wrong.returncode == 3
+    assert "did you mean 'keep'?" in wrong.stderr

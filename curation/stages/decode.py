@@ -1,4 +1,7 @@
-"""Stage `decode`: does the whole photo decode, how large is it upright, how sharp."""
+"""Stage `decode`: does the whole photo decode, how large is it upright, how sharp.
+
+Sharpness is that of `DecodedPhoto.small`, at a long side of about 512 px: photos of one size are measured at one size.
+"""
 
 import numpy as np
 import pyarrow as pa
@@ -6,9 +9,6 @@ from PIL import Image
 
 from ..pixels import PhotoReader
 from ..stage import StageKey, Verdict, paths_of, score_batch
-
-SHARPNESS_SIDE = 512
-"""Long side in pixels at which sharpness is measured, so that it does not depend on the photo's size."""
 
 SCHEMA = pa.schema(
     [
@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
 class DecodeStage:
     """Decodes each photo fully; columns `defect`, `decoded_width`, `decoded_height` (px, upright), `sharpness`."""
 
-    key = StageKey("decode", version=2)
+    key = StageKey("decode", version=3)
     schema = SCHEMA
     needs = ()
 
@@ -37,7 +37,7 @@ class DecodeStage:
         rows: list[dict[str, object]] = []
         for sha256, path in paths_of(batch):
             photo = self._reader.read(path)
-            if photo.picture is None:
+            if photo.picture is None or photo.small is None:
                 rows.append({"sha256": sha256, "defect": photo.defect})
                 continue
             width, height = photo.picture.size
@@ -46,27 +46,26 @@ class DecodeStage:
                     "sha256": sha256,
                     "decoded_width": width,
                     "decoded_height": height,
-                    "sharpness": sharpness(photo.picture),
+                    "sharpness": sharpness(photo.small),
                 }
             )
         return score_batch(SCHEMA, rows)
 
 
-def sharpness(picture: Image.Image, side: int = SHARPNESS_SIDE) -> float:
-    """Variance of the 4-neighbour Laplacian of the luminance (0-255) at a long side of `side` px; larger is sharper.
+def sharpness(grey: Image.Image) -> float:
+    """Variance of the 4-neighbour Laplacian of a luminance picture (0-255); larger is sharper.
 
-    Smaller pictures are measured as they are; one without a pixel that has four neighbours is 0.
+    It depends on the size: compare pictures of one size. Without a pixel that has four neighbours it is 0.
     """
-    if min(picture.size) < 3:
+    if min(grey.size) < 3:
         return 0.0
-    scaled = picture.convert("L")
-    scaled.thumbnail((side, side), Image.Resampling.BOX)
-    grey = np.asarray(scaled, dtype=np.float32)
-    if min(grey.shape) < 3:
-        return 0.0
-    centre = grey[1:-1, 1:-1]
-    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * centre
-    return float(laplacian.var())
+    values = np.asarray(grey).astype(np.int16)
+    laplacian = values[:-2, 1:-1] + values[2:, 1:-1]
+    laplacian += values[1:-1, :-2]
+    laplacian += values[1:-1, 2:]
+    laplacian -= values[1:-1, 1:-1] << 2
+    flat = laplacian.ravel().astype(np.float32)
+    return float(flat @ flat) / flat.size - float(flat.mean()) ** 2
 
 
 def decide(

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import imagehash
-import numpy as np
 import pyarrow as pa
+from PIL import Image
 
+from .. import hamming
 from ..pixels import PhotoReader
 from ..stage import StageKey, Verdict, paths_of, score_batch
 
@@ -20,7 +21,7 @@ SCHEMA = pa.schema([("sha256", pa.string()), ("phash", pa.uint64())])
 class PerceptualHashStage:
     """Hashes each photo that decodes; column `phash` (64 bits, null where there is no picture)."""
 
-    key = StageKey("duplicates", version=2)
+    key = StageKey("duplicates", version=3)
     schema = SCHEMA
     needs = ()
 
@@ -32,11 +33,15 @@ class PerceptualHashStage:
         """Score a batch, see `Stage`."""
         rows: list[dict[str, object]] = []
         for sha256, path in paths_of(batch):
-            picture = self._reader.read(path).picture
-            rows.append(
-                {"sha256": sha256, "phash": None if picture is None else int(str(imagehash.phash(picture)), 16)}
-            )
+            small = self._reader.read(path).small
+            rows.append({"sha256": sha256, "phash": None if small is None else phash(small)})
         return score_batch(SCHEMA, rows)
+
+
+def phash(grey: Image.Image) -> int:
+    """Return imagehash's 64-bit DCT hash; a reduction before its own scaling to 32 x 32 spares most of the work."""
+    scaled = grey.resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return int(str(imagehash.phash(scaled)), 16)
 
 
 @dataclass(frozen=True)
@@ -57,19 +62,17 @@ def decide(candidates: Sequence[Candidate], near: int) -> dict[int, Verdict]:
     near duplicates do not swallow photos that differ from everything kept.
     """
     best_first = sorted(candidates, key=lambda c: (-c.pixels, -c.sharpness, c.order))
-    kept: list[Candidate] = []
-    kept_hashes = np.empty(len(best_first), dtype=np.uint64)
+    kept = hamming.Kept([candidate.phash for candidate in best_first], near)
+    same: set[str] = set()
     verdicts: dict[int, Verdict] = {}
-    for candidate in best_first:
-        distances = np.bitwise_count(kept_hashes[: len(kept)] ^ np.uint64(candidate.phash))
-        nearest = int(distances.argmin()) if kept else -1
-        same = next((c for c in kept if c.sha256 == candidate.sha256), None)
-        if same is not None:
-            verdicts[candidate.order] = Verdict("duplicates", "exact_duplicate", 0, 0, same.sha256)
-        elif kept and distances[nearest] <= near:
-            repeated = kept[nearest].sha256
-            verdicts[candidate.order] = Verdict("duplicates", "near_duplicate", int(distances[nearest]), near, repeated)
+    for index, candidate in enumerate(best_first):
+        if candidate.sha256 in same:
+            verdicts[candidate.order] = Verdict("duplicates", "exact_duplicate", 0, 0, candidate.sha256)
+        elif nearest := kept.nearest(index):
+            repeated, bits = nearest
+            repeats = best_first[repeated].sha256
+            verdicts[candidate.order] = Verdict("duplicates", "near_duplicate", bits, near, repeats)
         else:
-            kept_hashes[len(kept)] = candidate.phash
-            kept.append(candidate)
+            kept.keep(index)
+            same.add(candidate.sha256)
     return verdicts

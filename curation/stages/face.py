@@ -2,6 +2,9 @@
 
 The scores are all faces that the detector found. The decision picks one, and says whether it is good enough to tell
 people apart by; it rejects nothing, because a view from behind has no face and is wanted.
+
+Of a photo with a face whose estimated age is under the limit nothing is recorded but that: no box, no landmarks, no
+embedding and no age (stage `exclusions` decides by it). So the limit belongs to the scores, unlike other thresholds.
 """
 
 from dataclasses import dataclass
@@ -28,13 +31,18 @@ _NUMBERS = pa.list_(pa.float32())
 SCHEMA = pa.schema(
     [
         ("sha256", pa.string()),
+        ("minor", pa.bool_()),
         ("face_boxes", _NUMBERS),
         ("face_scores", _NUMBERS),
         ("face_landmarks", _NUMBERS),
         ("face_embeddings", _NUMBERS),
     ]
 )
-"""A photo's n faces, largest first: boxes 4 n, scores n, landmarks 10 n, embeddings 512 n numbers."""
+"""A photo's n faces, largest first: boxes 4 n, scores n, landmarks 10 n, embeddings 512 n numbers.
+
+`minor` says whether a face's estimated age is under the limit, and then the lists are null; it is null where the model
+does not estimate age, or the photo does not decode.
+"""
 
 
 class FaceStage:
@@ -43,14 +51,16 @@ class FaceStage:
     Args:
         network: a face model folder.
         device: of onnxruntime.
+        min_age: years; a photo with a face that is estimated younger is recorded as `minor` and nothing else.
     """
 
     schema = SCHEMA
     needs = ()
 
-    def __init__(self, network: Network, device: str = "cpu") -> None:
-        self._side = network.image_size or DETECTED_AT
-        self.key = StageKey("face", 1, f"recorded={RECORDED} side={self._side}", network.weights_sha256)
+    def __init__(self, network: Network, device: str = "cpu", min_age: int = 18) -> None:
+        self._side, self._min_age = network.image_size or DETECTED_AT, min_age
+        config = f"recorded={RECORDED} side={self._side} min_age={min_age}"
+        self.key = StageKey("face", 2, config, network.weights_sha256)
         self._folder, self._device = network.path, device
 
     def setup(self, reader: PhotoReader) -> None:
@@ -70,9 +80,13 @@ class FaceStage:
                 rows.append({"sha256": sha256})
                 continue
             faces = self._analyser(np.asarray(picture))
+            if any(face.age is not None and face.age < self._min_age for face in faces):
+                rows.append({"sha256": sha256, "minor": True})
+                continue
             rows.append(
                 {
                     "sha256": sha256,
+                    "minor": False if self._analyser.estimates_age else None,
                     "face_boxes": [number for face in faces for number in face.box],
                     "face_scores": [face.score for face in faces],
                     "face_landmarks": _joined([face.landmarks for face in faces]),

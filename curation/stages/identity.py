@@ -22,6 +22,8 @@ Evidence = Literal["face", "gallery"]
 
 TRIMMED = 0.1
 """Share of a group, the furthest from its centre, that does not count in the centre."""
+_AT_A_TIME = 256
+"""Galleries that are compared with all others at a time: what the memory of it is bounded by."""
 SECOND_PERSON = 0.2
 """A gallery holds a second person when a group has this share of the largest group's faces, and enough of them."""
 
@@ -178,13 +180,17 @@ def alike(centres: Mapping[str, Floats], cosines: Cosines) -> list[tuple[str, st
         return []
     means = np.stack([centres[name] for name in names]).astype(np.float64)
     lengths = np.linalg.norm(means, axis=1)
-    between = means @ means.T
-    found = between / np.outer(lengths, lengths)
-    # The squared length of a mean of unit vectors is their mean cosine (each with itself included).
-    within = (lengths[:, None] ** 2 + lengths[None] ** 2) / 2
-    close = found >= cosines.merge if cosines.merge is not None else between >= (cosines.same + within) / 2
-    pairs = np.argwhere(np.triu(close, 1))
-    return [(names[a], names[b], float(found[a, b])) for a, b in pairs]
+    pairs: list[tuple[str, str, float]] = []
+    for begin in range(0, len(names), _AT_A_TIME):
+        some = slice(begin, begin + _AT_A_TIME)
+        between = means[some] @ means.T
+        found = between / np.outer(lengths[some], lengths)
+        # The squared length of a mean of unit vectors is their mean cosine (each with itself included).
+        within = (lengths[some, None] ** 2 + lengths[None] ** 2) / 2
+        close = found >= cosines.merge if cosines.merge is not None else between >= (cosines.same + within) / 2
+        for row, other in np.argwhere(np.triu(close, begin + 1)):
+            pairs.append((names[begin + row], names[other], float(found[row, other])))
+    return pairs
 
 
 def _limits(cosines: Cosines, length: float) -> tuple[float, float]:

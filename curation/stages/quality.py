@@ -13,10 +13,12 @@ from PIL import Image
 
 from ..pixels import PhotoReader
 from ..stage import Stage, StageKey, Verdict, paths_of, score_batch
-from .decode import SHARPNESS_SIDE, sharpness
+from .decode import sharpness
 
+PERSON_SIDE = 512
+"""Long side in pixels at which a person is measured, so that the score does not depend on the photo's size."""
 FACE_SIDE = 112
-"""Long side in pixels at which a face is measured: that of the recogniser's input."""
+"""The same of a face: that of the recogniser's input."""
 
 _NUMBERS = pa.list_(pa.float32())
 SCHEMA = pa.schema(
@@ -43,7 +45,7 @@ class QualityStage:
     def __init__(self, finders: Sequence[Stage]) -> None:
         columns = {name for stage in finders for name in stage.schema.names}
         self.needs = tuple(name for name in ("pose_boxes", "face_boxes") if name in columns)
-        self.key = StageKey("quality", 1, " ".join(stage.key.fingerprint for stage in finders))
+        self.key = StageKey("quality", 2, " ".join(stage.key.fingerprint for stage in finders))
 
     def setup(self, reader: PhotoReader) -> None:
         """Keep the reader."""
@@ -54,35 +56,51 @@ class QualityStage:
         boxes = {name: batch[name].to_pylist() for name in self.needs}
         rows: list[dict[str, object]] = []
         for row, (sha256, path) in enumerate(paths_of(batch)):
-            picture = self._reader.read(path).picture
-            if picture is None:
+            grey = self._reader.read(path).grey
+            if grey is None:
                 rows.append({"sha256": sha256})
                 continue
             people, faces = (boxes[name][row] or [] if name in boxes else [] for name in ("pose_boxes", "face_boxes"))
-            person_crops, face_crops = _crops(picture, people), _crops(picture, faces)
+            person_crops, face_crops = crops(grey, people, PERSON_SIDE), crops(grey, faces, FACE_SIDE)
             rows.append(
                 {
                     "sha256": sha256,
-                    "people_sharpness": [sharpness(crop, SHARPNESS_SIDE) for crop in person_crops],
+                    "people_sharpness": [sharpness(crop) for crop in person_crops],
                     "people_exposure": [exposure(crop) for crop in person_crops],
-                    "faces_sharpness": [sharpness(crop, FACE_SIDE) for crop in face_crops],
+                    "faces_sharpness": [sharpness(crop) for crop in face_crops],
                     "faces_exposure": [exposure(crop) for crop in face_crops],
                 }
             )
         return score_batch(SCHEMA, rows)
 
 
-def _crops(picture: Image.Image, numbers: Sequence[float]) -> list[Image.Image]:
+def crops(grey: Image.Image, numbers: Sequence[float], side: int) -> list[Image.Image]:
+    """Cut boxes out of a picture, each scaled down to a long side of `side` px by averaging; smaller ones stay.
+
+    Args:
+        grey: the luminance.
+        numbers: left, top, right, bottom of one box after the other, px; may reach beyond the picture.
+        side: px.
+    """
     boxes: NDArray[np.float64] = np.asarray(numbers, np.float64).reshape(-1, 4)
-    limits = np.array([picture.width, picture.height] * 2)
+    limits = np.array([grey.width, grey.height] * 2)
     corners = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1).clip(0, limits).astype(int)
-    return [picture.crop((left, top, max(right, left), max(bottom, top))) for left, top, right, bottom in corners]
+    found = []
+    for left, top, right, bottom in corners.tolist():
+        width, height = max(0, right - left), max(0, bottom - top)
+        size = [max(1, round(length * min(1, side / max(width, height)))) for length in (width, height) if length]
+        if len(size) < 2:
+            found.append(Image.new("L", (width, height)))
+        else:
+            box = (left, top, right, bottom)
+            found.append(grey.resize((size[0], size[1]), Image.Resampling.BOX, box=box, reducing_gap=1.0))
+    return found
 
 
-def exposure(picture: Image.Image) -> float:
-    """Return the mean luminance, 0 black to 1 white; 0 for a picture without pixels."""
-    grey = np.asarray(picture.convert("L"))
-    return float(grey.mean()) / 255 if grey.size else 0.0
+def exposure(grey: Image.Image) -> float:
+    """Return the mean of a luminance picture, 0 black to 1 white; 0 for one without pixels."""
+    values = np.asarray(grey)
+    return float(values.mean()) / 255 if values.size else 0.0
 
 
 def decide(

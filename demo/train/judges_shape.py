@@ -97,7 +97,7 @@ def train(
         each = (batch[:, None] * judges_data.PHOTOS + np.arange(judges_data.PHOTOS)).ravel()
         images, moves = softened(photos.images[each], rng, zoom=0.08, strength=0.4)
         *seen, found = network.look(images.to(memory_format=torch.channels_last))
-        mu, precision = (x.unflatten(0, (len(batch), -1)) for x in seen)
+        mu, precision = (x.view(len(batch), judges_data.PHOTOS, -1) for x in seen)
         missed = _missed(found, moved(places[each], moves))
         alone = _loss(network, mu[:, :, None], precision[:, :, None], whitened[batch, None], truth[batch, None], spread)
         return alone + _loss(network, mu, precision, whitened[batch], truth[batch], spread) + PLACES * missed

@@ -14,7 +14,8 @@ from ..judges import as_input
 
 def soften(images: NDArray[np.uint8], rng: np.random.Generator, *, zoom: float = 0.04, strength: float = 1.0) -> Tensor:
     """Images uint8 [N, S, S, 3] as float32 [N, 3, S, S] in 0..1, each changed in its own way; see `softened`."""
-    return softened(images, rng, zoom=zoom, strength=strength)[0]
+    made: Tensor = softened(images, rng, zoom=zoom, strength=strength)[0]
+    return made
 
 
 @torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]

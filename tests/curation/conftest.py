@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import io
 from collections.abc import Callable, Sequence
@@ -24,25 +25,25 @@ Photos = Sequence[tuple[str, bytes]]
 @pytest.fixture
 def crawled(tmp_path: Path) -> Callable[[Photos], Workspace]:
     """Make a workspace as a crawl leaves it, of (identity, bytes) pairs."""
+    return functools.partial(shelve, tmp_path)
 
-    def make(photos: Photos) -> Workspace:
-        workspace = Workspace(tmp_path / "data")
-        rows = []
-        for number, (identity, data) in enumerate(photos):
-            sha256 = hashlib.sha256(data).hexdigest()
-            path = workspace.photo(sha256, "JPEG")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-            row = {
-                "sha256": sha256,
-                "identity": identity,
-                "identity_name": identity.title(),
-                "url": f"http://x/{number}",
-            }
-            row |= {"page_url": "http://x", "width": 64, "height": 80, "bytes": len(data), "format": "JPEG"}
-            row |= {"fetched_at": pd.Timestamp(2026, 1, 1, tz="UTC"), "etag": None, "robots": "allowed", "rights": None}
-            rows.append(row)
-        pd.DataFrame(rows).to_parquet(workspace.images_table)
-        return workspace
 
-    return make
+def shelve(folder: Path, photos: Photos) -> Workspace:
+    workspace = Workspace(folder / "data")
+    rows = []
+    for number, (identity, data) in enumerate(photos):
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = workspace.photo(sha256, "JPEG")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        row = {
+            "sha256": sha256,
+            "identity": identity,
+            "identity_name": identity.title(),
+            "url": f"http://x/{number}",
+        }
+        row |= {"page_url": "http://x", "width": 64, "height": 80, "bytes": len(data), "format": "JPEG"}
+        row |= {"fetched_at": pd.Timestamp(2026, 1, 1, tz="UTC"), "etag": None, "robots": "allowed", "rights": None}
+        rows.append(row)
+    pd.DataFrame(rows).to_parquet(workspace.images_table)
+    return workspace

@@ -181,8 +181,8 @@ def test_without_networks_the_stages_are_skipped_and_said(judged):
     plain = CurateConfig.model_validate(CONFIG.model_dump() | {"pose_model": "none", "face_model": "none"})
     summary = curate(shelf.workspace, plain, workers=1)
     assert summary.computed == 0
-    assert set(summary.not_run) == {"pose", "face", "identity"}
-    assert set(before.networks.values()) == {"demo-pose", "demo-face"}
+    assert set(summary.not_run) == {"pose", "face", "identity", "caption"}
+    assert set(before.networks.values()) == {"demo-pose", "demo-face", "attributes"}
     assert "the stage pose was not run" in shelf.workspace.report.read_text().lower()
     assert not {"pose:no_person", "identity:wrong_person"} & set(summary.rejected)
 

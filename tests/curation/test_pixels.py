@@ -1,10 +1,12 @@
 import io
 from pathlib import Path
 
+import imagehash
 import numpy as np
 import pytest
 from bolid.curation import pixels
-from PIL import Image
+from bolid.curation.stages import decode, duplicates, quality
+from PIL import Image, ImageCms
 
 
 def encoded(image: Image.Image, format_: str, **options: object) -> bytes:
@@ -89,3 +91,59 @@ def test_a_photo_is_read_once_while_it_is_remembered(tmp_path: Path):
     (tmp_path / "b.png").write_bytes(encoded(noise(10, 10), "PNG"))
     reader.read(tmp_path / "b.png")
     assert reader.read(path).defect == "not_an_image"
+
+
+def blocks(values: np.ndarray, n: int) -> np.ndarray:
+    """The mean of each block of n x n."""
+    height, width = (side // n for side in values.shape)
+    return values[: height * n, : width * n].reshape(height, n, width, n).mean(axis=(1, 3))
+
+
+@pytest.mark.parametrize(("size", "n"), [((60, 40), 1), ((767, 300), 1), ((300, 769), 2), ((1200, 1500), 3)])
+def test_the_small_picture_is_the_reduced_luminance_made_once(size: tuple[int, int], n: int):
+    picture = noise(*size)
+    photo = pixels.DecodedPhoto(picture)
+    luminance = np.asarray(picture, float) @ [0.299, 0.587, 0.114]
+    assert np.abs(np.asarray(photo.grey) - luminance).max() <= 1
+    height, width = (side // n for side in luminance.shape)
+    assert np.abs(np.asarray(photo.small)[:height, :width] - blocks(luminance, n)).max() <= 1.5
+    assert photo.small is photo.small
+    assert (pixels.DecodedPhoto(None, "corrupt").grey, pixels.DecodedPhoto(None, "corrupt").small) == (None, None)
+
+
+def profile(swapped: bool) -> bytes:
+    """sRGB, or what sRGB would be if its red were green and its green red."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    if swapped:
+        data = data.replace(b"rXYZ", b"????", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"????", b"gXYZ", 1)
+    return data
+
+
+def test_colours_follow_the_profile():
+    image = noise(40, 30)
+    plain, srgb, swapped, broken = (
+        pixels.decode(encoded(image, "PNG", icc_profile=data)).picture
+        for data in (None, profile(False), profile(True), b"no profile")
+    )
+    assert np.array_equal(plain, srgb)
+    assert np.array_equal(plain, broken)
+    assert np.abs(np.asarray(swapped, int)[..., [1, 0, 2]] - np.asarray(plain)).max() <= 2
+
+
+def test_the_hash_is_that_of_the_whole_picture_but_for_a_bit_or_two():
+    for seed in range(8):
+        coarse = np.random.default_rng(seed).integers(0, 255, (12, 10, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((1000 + 60 * seed, 1500 - 30 * seed), Image.Resampling.BICUBIC)
+        small = pixels.DecodedPhoto(picture).small
+        whole = int(str(imagehash.phash(picture)), 16)
+        assert (duplicates.phash(small) ^ whole).bit_count() <= 2
+
+
+def test_a_crop_is_averaged_down_to_one_size_and_never_enlarged():
+    grey = noise(1200, 1100).convert("L")
+    [large, small, outside] = quality.crops(grey, [100, 50, 612, 1074, 0.5, 0.5, 30.2, 9.9, 1300, 5, 1400, 50], 512)
+    expected = blocks(np.asarray(grey, float)[50:1074, 100:612], 2)
+    assert np.abs(np.asarray(large) - expected).max() <= 0.5
+    assert np.array_equal(small, np.asarray(grey)[0:10, 0:31])
+    assert (outside.size[0], quality.exposure(outside), decode.sharpness(outside)) == (0, 0.0, 0.0)
+    assert quality.crops(grey, [], 512) == []

@@ -84,13 +84,13 @@ def test_the_result_does_not_depend_on_the_number_of_workers(crawled: Crawled, t
 def test_a_killed_run_loses_only_the_batches_in_flight(crawled: Crawled):
     workspace = crawled([("ann", photo(seed)) for seed in range(3 * engine.BATCH)])
     code = (
-        "import sys, os, signal; from pathlib import Path; from bolid.curation import config, engine, run\n"
+        "import sys, os, signal; from pathlib import Path; from bolid.curation import config, engine_local, run\n"
         "from bolid.workspace import Workspace\n"
-        "write, parts = engine._write_part, []\n"
+        "write, parts = engine_local.write_part, []\n"
         "def dying(*args):\n"
         "    write(*args); parts.append(1)\n"
         "    if len(parts) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "engine._write_part = dying\n"
+        "engine_local.write_part = dying\n"
         "if __name__ == '__main__':\n"
         "    run.curate(Workspace(Path(sys.argv[1])), config.CurateConfig(min_res=60, min_photos=2), 1)\n"
     )

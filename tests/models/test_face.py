@@ -91,6 +91,35 @@ def recogniser(file: Path) -> None:
     save(model, str(file))
 
 
+def ages(file: Path, years: float, redness: float = 0.0) -> None:
+    """As insightface's genderage: 96 x 96 to (female, male, age / 100).
+
+    The age is years + redness m, m the mean of red from -1 to 1 over the square of 1.5 times the face's box.
+    """
+    from onnx import TensorProto, checker, helper, numpy_helper, save
+
+    weights = np.zeros((3, 3), np.float32)
+    weights[0, 2] = redness / 100
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["in"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weights", "bias"], ["out"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "ages",
+        [helper.make_tensor_value_info("in", TensorProto.FLOAT, ["n", 3, 96, 96])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 3])],
+        [
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.array([0.0, 1.0, years / 100], np.float32), "bias"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    checker.check_model(model)
+    save(model, str(file))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("models") / "by-hand"
@@ -142,6 +171,32 @@ def test_the_embedding_is_of_the_aligned_face_in_rgb_and_of_unit_length(analyse:
     assert found.embedding.shape == (512,)
     assert found.embedding.dtype == np.float32
     np.testing.assert_allclose(found.embedding, expected / np.linalg.norm(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("years", [0, 17, 63])
+def test_the_age_is_that_of_the_network_for_it(folder: Path, tmp_path: Path, years: int) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        shutil.copy(folder / name, tmp_path / name)
+    ages(tmp_path / "genderage.onnx", years)
+    analyse = FaceAnalyser(tmp_path, det_size=(320, 320), threads=1)
+    assert analyse.estimates_age
+    [found] = analyse(picture((320, 320), [(48, 96, 8)]))
+    assert (found.age, type(found.age)) == (years, int)
+
+
+def test_without_that_network_no_age_is_told(analyse: FaceAnalyser) -> None:
+    assert not analyse.estimates_age
+    assert analyse(picture((320, 320), [(48, 96, 8)]))[0].age is None
+
+
+def test_the_age_changes_nothing_else(folder: Path, tmp_path: Path, analyse: FaceAnalyser) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        shutil.copy(folder / name, tmp_path / name)
+    ages(tmp_path / "0.onnx", 40)  # before the others by its name
+    image = picture((320, 320), [(48, 96, 8)])
+    [one], [other] = analyse(image), FaceAnalyser(tmp_path, det_size=(320, 320), threads=1)(image)
+    assert (one.box, one.score) == (other.box, other.score)
+    np.testing.assert_array_equal(one.embedding, other.embedding)
 
 
 def test_a_view_of_an_array_is_as_good_as_a_copy(analyse: FaceAnalyser) -> None:
