@@ -94,7 +94,7 @@ def decide(
         thin = coverage.decide(len(rest), config.min_photos)
         if thin:
             verdicts |= dict.fromkeys(rest, thin)
-    shared = _shared(images)
+    shared = _shared([image for index, image in enumerate(images) if index not in suppressed])
     outcomes = [
         Outcome(
             verdicts.get(index),

@@ -16,7 +16,7 @@ from .stages import pose as pose_stage
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Person:
     """The main person: box `[4]`, score 0..1, keypoints `[17, 3]`, sharpness and exposure of the box."""
 
@@ -27,7 +27,7 @@ class Person:
     exposure: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MainFace:
     """The main person's face: box `[4]`, landmarks `[5, 2]`, embedding `[512]`, sharpness and exposure of the box."""
 
@@ -39,7 +39,7 @@ class MainFace:
     exposure: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Measured:
     """One photo's scores, with the main person and her face picked by the thresholds of the configuration.
 

@@ -114,7 +114,7 @@ def judge(
     images = table.read_images(source)
     rows = images.select(["sha256", "identity", "format", "url", "page_url"]).to_pylist()
     suppressed = exclusions.suppressed(rows, read_suppression(workspace.root))
-    found, absent = _networks(config)
+    found, absent = _networks(config, tell=compute)
     cosines = cosines_of(config, found["face"].thresholds) if "face" in found else None
     device = config.device if compute else "cpu"
     stages, owner = _stages(found, config, device), _owner(found, device)
@@ -128,8 +128,8 @@ def judge(
     return Judged(images, rows, scores, photos, decisions, found, absent, cosines)
 
 
-def _networks(config: CurateConfig) -> tuple[dict[str, Network], dict[str, str]]:
-    """Return the networks by stage, and why the other stages are not run."""
+def _networks(config: CurateConfig, *, tell: bool) -> tuple[dict[str, Network], dict[str, str]]:
+    """Return the networks by stage, and why the other stages are not run, which is also told."""
     asked = {"pose": config.pose_model, "face": config.face_model}
     chosen: dict[networks.Part, Network | Absence] = {part: networks.choose(part, asked[part]) for part in PARTS}
     chosen["caption"] = captions.choose(config.caption, isinstance(chosen["pose"], Network))
@@ -143,7 +143,7 @@ def _networks(config: CurateConfig) -> tuple[dict[str, Network], dict[str, str]]
             f"the cosine from which on two faces are one person is not known for {face.name}; "
             "give it: --set identity.same=COSINE"
         )
-    for stage, why in absent.items():
+    for stage, why in absent.items() if tell else ():
         progress.say(f"the stage {stage} is not run: {why}", stage=stage)
     return found, absent
 

@@ -149,10 +149,21 @@ def _provenance(row: Row) -> dict[str, str]:
     columns = ("identity_name", "url", "page_url", "etag", "robots", "rights", "sha256")
     return {
         **{column: text(row, column) for column in columns},
+        "url": _address(text(row, "url")),
+        "page_url": _address(text(row, "page_url")),
         "identity_slug": text(row, "identity"),
         "fetched_at": moment(row, "fetched_at"),
         "original_format": text(row, "format").lower(),
     }
+
+
+def _address(url: str) -> str:
+    """Return the address; of one on the machine that packed, which names its folders and users, the end alone."""
+    if not url.startswith("file:"):
+        return url
+    path, _, fragment = url.removeprefix("file:").partition("#")
+    ends = "/".join(path.rstrip("/").split("/")[-2:])
+    return f"file:{ends}" + (f"#{fragment}" if fragment else "")
 
 
 def _rounded(values: Floats) -> list[Any]:

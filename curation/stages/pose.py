@@ -45,7 +45,7 @@ class PoseStage:
 
     def __init__(self, network: Network, device: str = "cpu") -> None:
         self._size = network.image_size
-        self.key = StageKey("pose", 1, f"recorded={RECORDED} size={self._size}", network.weights_sha256)
+        self.key = StageKey("pose", 2, f"recorded={RECORDED} size={self._size}", network.weights_sha256)
         self._weights, self._device = network.path, device
 
     def setup(self, reader: PhotoReader) -> None:

@@ -15,6 +15,7 @@ import pytest
 from bolid.curation.config import CurateConfig
 from bolid.curation.outcome import CurationSummary
 from bolid.curation.run import curate
+from bolid.curation.what_if import what_if
 from bolid.demo import people
 from bolid.demo.networks import NETWORKS
 from bolid.errors import ModelError
@@ -174,6 +175,18 @@ def test_a_threshold_computes_nothing_and_moves_verdicts(judged):
     assert before.rejected["pose:two_people"] == before.rejected["quality:blurred"] == GALLERIES
     assert not {"pose:two_people", "quality:blurred"} & set(after.rejected)
     assert curate(shelf.workspace, CONFIG, workers=1).rejected == before.rejected
+
+
+def test_what_if_predicts_what_a_run_with_other_cosines_decides(judged, tmp_path: Path):
+    shelf, _, rows = judged
+    shutil.copytree(shelf.workspace.root, tmp_path / "data")
+    copy, change = Workspace(tmp_path / "data"), {"keep": 0.9, "reject": 0.86}
+    found = what_if(copy, [], [f"identity.{key}={value}" for key, value in change.items()])
+    new = CONFIG.model_copy(update={"identity": CONFIG.identity.model_copy(update=change)})
+    real = curate(copy, new, workers=1)
+    assert found.kept == (sum(row["keep"] for row in rows), real.kept)
+    assert real.kept < found.kept[0]
+    assert real.computed == 0
 
 
 def test_without_networks_the_stages_are_skipped_and_said(judged):

@@ -78,7 +78,12 @@ def test_a_stock_pipeline_makes_pictures_of_its_own_size_from_single_precision(
 
 
 def test_four_steps_show_the_colour_that_the_prompt_names(drawn: tuple[np.ndarray, list[dict[str, str]]]) -> None:
-    assert share(drawn, "top_colour") >= 0.85
+    pictures, truth = drawn
+    # A patterned top has two colours in nearly equal shares, and the judge of renders names either.
+    plain = np.array([words["top_pattern"] == "plain" for words in truth])
+    shown = (pictures[plain], [words for words, is_plain in zip(truth, plain, strict=True) if is_plain])
+    assert plain.sum() > 40
+    assert share(shown, "top_colour") >= 0.85
 
 
 @pytest.mark.parametrize(("name", "least"), [("pose", 0.6), ("view", 0.6), ("background", 0.8)])

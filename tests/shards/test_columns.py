@@ -74,3 +74,12 @@ def test_opening_an_index_does_not_load_pandas(packed: PackSummary) -> None:
     code = f"import sys; from bolid.shards import IdentityDataset; IdentityDataset({str(packed.out)!r}, check=1.0)"
     command = [sys.executable, "-c", f"{code}; print('pandas' in sys.modules)"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_addresses_of_files_do_not_tell_of_the_machine_that_packed():
+    from bolid.shards.record import _address
+
+    assert _address("file:///home/ann/photos/bob/1.jpg") == "file:bob/1.jpg"
+    assert _address("file:///home/ann/crawl/00000.tar#000000001.jpg") == "file:crawl/00000.tar#000000001.jpg"
+    assert _address("https://example.org/file:/home/1.jpg") == "https://example.org/file:/home/1.jpg"
+    assert _address("") == ""
