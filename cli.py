@@ -427,7 +427,10 @@ def train_adapter(
         str | None, typer.Option(help="Run that trained the body encoder, or a folder with its weights. [default: vae]")
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="SDXL base: a hub name in the local cache, a folder, or random-tiny.")
+        str | None, typer.Option(help="SDXL base: a name of the registry or the hub, a folder, or random-tiny.")
+    ] = None,
+    lightning: Annotated[
+        str | None, typer.Option(help="Its few-step UNet, for L_id and L_CLIP: a name, folder or file. [default: base]")
     ] = None,
     baseline: Annotated[
         Literal["none", "ip-adapter"] | None,
@@ -447,7 +450,7 @@ def train_adapter(
     from .training.adapter_config import AdapterConfig
 
     where = Workspace.resolve(workspace)
-    options = {"body": body, "base": base, "baseline": baseline}
+    options = {"body": body, "base": base, "baseline": baseline, "lightning.model": lightning}
     given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     resolved = load_config(AdapterConfig, config, [*given, *(set_ or ())])
     folder = _shards(shards, where)
@@ -465,6 +468,7 @@ def generate(
     photo: Annotated[list[Path] | None, typer.Option(help="Photo of one person; may be given several times.")] = None,
     face: Annotated[Path | None, typer.Option(help=".npy file with a face embedding.")] = None,
     base: Annotated[str | None, typer.Option(help="SDXL base; default: the one the adapter was trained on.")] = None,
+    lightning: Annotated[str | None, typer.Option(help="Few-step UNet of the base: name, folder or file.")] = None,
     lambda_face: Annotated[float, typer.Option(help="Weight of the face branch; 0 is off.")] = 1.0,
     lambda_body: Annotated[float, typer.Option(help="Weight of the body branch; 0 is off.")] = 1.0,
     steps: Annotated[int, typer.Option(min=1, help="Sampler steps.")] = 4,
@@ -487,6 +491,7 @@ def generate(
 
     where = Workspace.resolve(workspace)
     options = {"lambda_face": lambda_face, "lambda_body": lambda_body, "steps": steps, "guidance": guidance}
+    options |= {"lightning": lightning}
     options |= {"seed": seed, "count": count, **picture_size(size)}
     encoder = where.export(body) if identity is not None or photo else None
     person = conditions.Person(run=encoder, identity=identity, photos=tuple(photo or ()), face=face)

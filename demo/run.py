@@ -23,7 +23,7 @@ from ..errors import BolidError, MissingExtraError, ModelError, UsageError
 from ..workspace import Workspace
 from . import gallery, outcome, site
 
-PROMPT = "a photo of a person standing, in a red shirt and blue trousers"
+PROMPT = "a full-length photo of a person wearing a red shirt and blue trousers, standing in a park"
 MIN_SHARPNESS = 10.0
 """Sharpness below which a photo is blurred. Of 288 photos of twelve galleries (seed 101, 512 px), the blurred ones have
 0.9 to 1.9, the others 61 and more, empty rooms 18 and more."""
@@ -106,9 +106,10 @@ def later_commands(data: Path) -> Iterator[list[str]]:
     yield ["pack", "--split", "0.75,0.25,0", *where]
     yield ["shards", "stats", str(data / "shards")]
     yield ["train", "vae", *shards, "--set", "size=demo", *where]
-    yield ["train", "adapter", *shards, "--body", "vae", "--base", "random-tiny", *where]
+    yield ["train", "adapter", *shards, "--body", "vae", "--base", "demo-base", *where]
     bank = pq.read_table(Workspace(data).run("vae") / "export" / "identities.parquet")
-    yield ["generate", PROMPT, "--identity", bank["slug"][0].as_py(), "--count", "2", *where]
+    few_step = ["--lightning", "demo-base-lightning"]
+    yield ["generate", PROMPT, "--identity", bank["slug"][0].as_py(), "--count", "2", *few_step, *where]
     yield ["eval", *shards, *where]
 
 

@@ -16,6 +16,7 @@ from ..errors import UsageError
 from ..models.adapter import AdapterBundle, Scale
 from ..models.adapter_files import file_sha256, require_encoder
 from ..models.body_encoder import ENCODER_FILE
+from ..models.lightning import load_few_step_unet
 from ..models.sampling import sample
 from ..models.sdxl import SDXL, load_base, move
 from .conditions import Person, body_of, face_of
@@ -62,6 +63,8 @@ def generate(
     trained = bundle.metadata if bundle else {}
     base = base or trained.get("base", SDXL)
     pipe = load_base(base)
+    if config.lightning is not None:
+        pipe.unet = load_few_step_unet(config.lightning, pipe.unet, base, config.steps)
     move(pipe, *_device())
     sampling = _sampling(config, int(trained.get("resolution", DEFAULT_SIDE)))
     record = Provenance(base=base, prompt=prompt, **sampling, **_conditions(adapter, bundle, person, config))
@@ -116,7 +119,8 @@ def _installed(bundle: AdapterBundle | None, unet: UNet2DConditionModel, config:
 
 def _sampling(config: GenerateConfig, side: int) -> dict[str, Any]:
     size = (config.height or side, config.width or side)
-    return {"seed": config.seed, "steps": config.steps, "guidance": config.guidance, "size": size}
+    scheme = {"seed": config.seed, "steps": config.steps, "guidance": config.guidance, "size": size}
+    return scheme | {"lightning": config.lightning}
 
 
 def _conditions(

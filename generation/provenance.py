@@ -26,7 +26,7 @@ class Provenance:
     """All that is needed to make the picture again, but for the people's data.
 
     Attributes:
-        base: base pipeline.
+        base: base pipeline; lightning: its few-step UNet, where one was used.
         adapter: sha256 of each adapter file by condition; empty without an adapter.
         body, face: where the condition came from; never whose it is.
         size: (height, width) in pixels.
@@ -38,6 +38,7 @@ class Provenance:
     steps: int
     guidance: float
     size: tuple[int, int]
+    lightning: str | None = None
     adapter: Mapping[str, str] = field(default_factory=dict)
     body: Source = "none"
     face: Source = "none"

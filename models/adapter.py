@@ -1,7 +1,7 @@
 """The adapter as one object: projectors and branch matrices, installed into and removed from any SDXL UNet.
 
-A `ConditionBranch`'s state dict *is* an IP-Adapter FaceID file, so exporting is saving it and stock diffusers loads it
-with `load_ip_adapter(folder, subfolder=["", ""], weight_name=["face.safetensors", "body.safetensors"],
+A `ConditionBranch`'s state dict, its matrices merged, *is* an IP-Adapter FaceID file, so stock diffusers loads it with
+`load_ip_adapter(folder, subfolder=["", ""], weight_name=["face.safetensors", "body.safetensors"],
 image_encoder_folder=None)`. Nothing is registered inside the UNet: its state dict stays the base's.
 """
 
@@ -58,6 +58,14 @@ class ConditionBranch(nn.Module):
         self.image_proj = image_proj
         self.ip_adapter = nn.ModuleDict(ip_adapter)
 
+    def merged_state(self) -> dict[str, Tensor]:
+        """Return the state with every K and V as one matrix, which is IP-Adapter FaceID's layout."""
+        merged = {f"image_proj.{key}": value for key, value in self.image_proj.state_dict().items()}
+        for index, matrices in self.ip_adapter.items():
+            named = matrices.matrices().items()  # type: ignore[operator]
+            merged |= {f"ip_adapter.{index}.{name}": matrix for name, matrix in named}
+        return merged
+
     def key_values(self) -> list[KeyValue]:
         """Return K and V in the UNet's order of layers."""
         return [self.ip_adapter[key] for key in sorted(self.ip_adapter, key=int)]  # type: ignore[misc]
@@ -79,11 +87,18 @@ class AdapterBundle(nn.Module):
 
     @classmethod
     def for_unet(
-        cls, unet: UNet2DConditionModel, shapes: Mapping[str, ConditionShape] = DEFAULT_SHAPES
+        cls, unet: UNet2DConditionModel, shapes: Mapping[str, ConditionShape] = DEFAULT_SHAPES, rank: int = 0
     ) -> "AdapterBundle":
-        """Return a fresh adapter for `unet`: K and V copy the text branch's, projectors are random."""
-        layers = cross_attention_layers(unet)
-        return cls({name: _fresh_branch(name, shape, list(layers.values())) for name, shape in shapes.items()})
+        """Return a fresh adapter for `unet`: K and V begin as the text branch's, projectors are random.
+
+        Args:
+            unet: the base's.
+            shapes: of each condition.
+            rank: of the trained part of K and V, which are then the text branch's of this `unet` plus that part;
+                0 trains whole copies. An export holds whole matrices either way.
+        """
+        layers = list(cross_attention_layers(unet).values())
+        return cls({name: _fresh_branch(name, shape, layers, rank) for name, shape in shapes.items()})
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -168,7 +183,7 @@ class AdapterBundle(nn.Module):
         for name in self.conditions:
             branch = self.branch(name)
             header = {**(metadata or self.metadata), "format": "pt", "bolid_format": FORMAT, "condition": name}
-            tensors = {key: value.detach().cpu().contiguous() for key, value in branch.state_dict().items()}
+            tensors = {key: value.detach().cpu().contiguous() for key, value in branch.merged_state().items()}
             files.append(folder / f"{name}.safetensors")
             with atomic.replacing(files[-1]) as temporary:
                 save_aligned(tensors, header, temporary)
@@ -244,11 +259,11 @@ def _config(unet: UNet2DConditionModel) -> Any:  # noqa: ANN401  (a dictionary w
     return unet.config
 
 
-def _fresh_branch(name: str, shape: ConditionShape, layers: Sequence[Attention]) -> ConditionBranch:
+def _fresh_branch(name: str, shape: ConditionShape, layers: Sequence[Attention], rank: int) -> ConditionBranch:
     projector = {"face": FaceProjector, "body": BodyProjector}[name]
     image_proj = projector(layers[0].to_k.in_features, shape.tokens, shape.dim)
-    matrices = {str(2 * index + 1): KeyValue.copy_of_text_branch(layer) for index, layer in enumerate(layers)}
-    return ConditionBranch(image_proj, matrices)
+    made = [KeyValue.low_rank(layer, rank) if rank else KeyValue.copy_of_text_branch(layer) for layer in layers]
+    return ConditionBranch(image_proj, {str(2 * index + 1): matrices for index, matrices in enumerate(made)})
 
 
 def _check_fit(layers: Mapping[str, Attention], columns: Mapping[str, Sequence[KeyValue]]) -> None:

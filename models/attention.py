@@ -8,8 +8,39 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from diffusers.image_processor import IPAdapterMaskProcessor
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
+
+
+class LowRank(nn.Module):
+    """A frozen matrix of the base plus a trained product of two thin ones: W + U D (LoRA, Hu et al. 2021, eq. 3).
+
+    U begins with zeros, so that the layer begins as the frozen one. The frozen matrix stays the UNet's: it is neither
+    in this module's state nor moved with it.
+
+    Args:
+        frozen: layer without bias, `[C, D]`.
+        rank: rows of D and columns of U.
+    """
+
+    def __init__(self, frozen: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self._frozen = (frozen,)  # in a tuple, so that it is not registered
+        self.down = nn.Linear(frozen.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, frozen.out_features, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    @property
+    def weight(self) -> Tensor:
+        """The matrix that the layer stands for, `[C, D]`, in the type of the trained part."""
+        frozen = self._frozen[0].weight.to(self.up.weight)
+        return frozen + self.up.weight @ self.down.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `[..., C]` of `[..., D]`."""
+        changed: Tensor = self.up(self.down(x))
+        return F.linear(x, self._frozen[0].weight.to(x.dtype)) + changed
 
 
 class KeyValue(nn.Module):
@@ -22,8 +53,8 @@ class KeyValue(nn.Module):
 
     def __init__(self, cross_attention_dim: int, hidden_size: int) -> None:
         super().__init__()
-        self.to_k_ip = nn.Linear(cross_attention_dim, hidden_size, bias=False)
-        self.to_v_ip = nn.Linear(cross_attention_dim, hidden_size, bias=False)
+        self.to_k_ip: nn.Linear | LowRank = nn.Linear(cross_attention_dim, hidden_size, bias=False)
+        self.to_v_ip: nn.Linear | LowRank = nn.Linear(cross_attention_dim, hidden_size, bias=False)
 
     @classmethod
     def copy_of_text_branch(cls, attn: Attention) -> "KeyValue":
@@ -34,6 +65,18 @@ class KeyValue(nn.Module):
             created.to_k_ip.weight.copy_(attn.to_k.weight)
             created.to_v_ip.weight.copy_(attn.to_v.weight)
         return created
+
+    @classmethod
+    def low_rank(cls, attn: Attention, rank: int) -> "KeyValue":
+        """Return matrices that are the text branch's plus a trained part of `rank`, which begins at zero."""
+        created = cls.__new__(cls)
+        nn.Module.__init__(created)
+        created.to_k_ip, created.to_v_ip = LowRank(attn.to_k, rank), LowRank(attn.to_v, rank)
+        return created
+
+    def matrices(self) -> dict[str, Tensor]:
+        """Return the two matrices `[C, D]` under the names of the state dict, whole also where they are low-rank."""
+        return {"to_k_ip.weight": self.to_k_ip.weight, "to_v_ip.weight": self.to_v_ip.weight}
 
     def forward(self, tokens_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Return K and V, each `[B, T, C]`."""
@@ -73,6 +116,7 @@ class DecoupledAttnProcessor:
         encoder_hidden_states: Tensor | tuple[Tensor, Sequence[Tensor]],
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
+        ip_adapter_masks: Sequence[Tensor | None] | None = None,
     ) -> Tensor:
         """Attend to text and conditions.
 
@@ -83,6 +127,8 @@ class DecoupledAttnProcessor:
                 `[B, T, D]` or `[B, n, T, D]` (n pictures, as stock pipelines pass them).
             attention_mask: mask of the text tokens, as in stock processors.
             temb: time embedding, for layers with a spatial norm.
+            ip_adapter_masks: where in the picture each condition acts: one mask a condition, `[1 or B, 1, H, W]` in
+                0..1, as stock pipelines pass them in `cross_attention_kwargs`. None: everywhere.
 
         Returns:
             The layer's output, same shape as `hidden_states`.
@@ -94,12 +140,13 @@ class DecoupledAttnProcessor:
         x_BLC = _prepare(attn, hidden_states, temb)
         query_BHLE = _heads(attn, attn.to_q(x_BLC))
         output_BLC = _attend(query_BHLE, *_text_key_value(attn, text_BSD), _text_mask(attn, attention_mask, text_BSD))
-        for branch, scale, tokens in zip(self.branches, self.scales, conditions, strict=False):
+        masks = _masks(ip_adapter_masks, len(self.branches))
+        for branch, scale, tokens, mask in zip(self.branches, self.scales, conditions, masks, strict=False):
             if scale == 0:
                 continue
             key_BTC, value_BTC = branch(tokens.flatten(1, -2))
             attended_BLC = _attend(query_BHLE, _heads(attn, key_BTC), _heads(attn, value_BTC))
-            output_BLC = output_BLC + scale * attended_BLC
+            output_BLC = output_BLC + scale * _within(mask, attended_BLC)
         return _finish(attn, output_BLC, residual)
 
 
@@ -107,6 +154,25 @@ def _split(encoder_hidden_states: Tensor | tuple[Tensor, Sequence[Tensor]]) -> t
     if isinstance(encoder_hidden_states, tuple):
         return encoder_hidden_states
     return encoder_hidden_states, ()
+
+
+def _masks(masks: Sequence[Tensor | None] | None, branches: int) -> Sequence[Tensor | None]:
+    if masks is None:
+        return [None] * branches
+    wrong = [tuple(mask.shape) for mask in masks if mask is not None and (mask.ndim != 4 or mask.shape[1] != 1)]
+    if len(masks) != branches or wrong:
+        shapes = f", not {', '.join(map(str, wrong))}" if wrong else ""
+        raise ValueError(f"{len(masks)} masks for {branches} branches; give one [1 or B, 1, H, W] a branch{shapes}")
+    return masks
+
+
+def _within(mask_B1HW: Tensor | None, attended_BLC: Tensor) -> Tensor:
+    """Return what a condition adds, times its mask at the layer's resolution (scaled as stock processors do)."""
+    if mask_B1HW is None:
+        return attended_BLC
+    scaled_BLC = IPAdapterMaskProcessor.downsample(mask_B1HW[:, 0], *attended_BLC.shape)
+    masked_BLC: Tensor = attended_BLC * scaled_BLC.to(attended_BLC)
+    return masked_BLC
 
 
 def _prepare(attn: Attention, hidden_states: Tensor, temb: Tensor | None) -> Tensor:

@@ -21,6 +21,8 @@ from ..errors import DataError, MissingExtraError, ModelError
 CLIP = "clip-vit-large-patch14"
 FILES = ("config.json", "preprocessor_config.json", "tokenizer_config.json")
 BATCH = 32
+RESAMPLINGS = {2: "bilinear", 3: "bicubic"}
+"""Names in torch of Pillow's filters."""
 
 
 class ClipScorer:
@@ -73,6 +75,25 @@ class ClipScorer:
         parts = [self._image_batch(list(images[i : i + BATCH])) for i in range(0, len(images), BATCH)]
         return torch.cat(parts) if parts else torch.zeros(0, self.dim)
 
+    def image_features_differentiable(self, images: Tensor) -> Tensor:
+        """Return the features `[N, D]` of pictures `[N, 3, H, W]` RGB in 0..1, with a gradient to their pixels.
+
+        Resized, cropped and normalised in torch as the folder's preprocessor configuration says, in float32 on the
+        scorer's device; the bytes that `image_features` rounds to in between are not rounded here.
+
+        Raises:
+            ModelError: the configuration asks for a resampling that torch does not have.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            pixels = _prepared(images.float(), self._processor)
+            pooled = self._model.vision_model(pixel_values=pixels).pooler_output
+            return F.normalize(self._model.visual_projection(pooled), dim=-1)
+
+    def place(self, device: torch.device) -> None:
+        """Move both towers."""
+        self._device = device
+        self._model.to(device)
+
     @torch.inference_mode()
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Return the features float32 `[N, D]` of texts; what is longer than CLIP's context is cut."""
@@ -90,6 +111,42 @@ class ClipScorer:
             input_ids=tokens["input_ids"].to(self._device), attention_mask=tokens["attention_mask"].to(self._device)
         ).pooler_output
         return F.normalize(self._model.text_projection(pooled), dim=-1).cpu()
+
+
+def _prepared(images: Tensor, processor: Any) -> Tensor:  # noqa: ANN401 - transformers' processor has no types
+    """Resize, crop and normalise pictures `[N, 3, H, W]` in 0..1 as a CLIP image processor does."""
+    height, width = images.shape[-2:]
+    if processor.do_resize:
+        mode = RESAMPLINGS.get(int(processor.resample))
+        if mode is None:
+            raise ModelError(
+                f"CLIP's preprocessor resamples by Pillow's filter {int(processor.resample)}, of which torch has no "
+                f"differentiable form; choose a CLIP with bilinear or bicubic resampling, such as {CLIP}"
+            )
+        to = _resized(height, width, processor.size)
+        if to != (height, width):
+            images = F.interpolate(images, to, mode=mode, antialias=True).clamp(0, 1)  # Pillow clips overshoot too
+        height, width = to
+    if processor.do_center_crop:
+        side = processor.crop_size["height"], processor.crop_size["width"]
+        if side[0] > height or side[1] > width:
+            raise ModelError(f"CLIP's preprocessor crops {side} out of pictures of {(height, width)}; choose another")
+        top, left = (height - side[0]) // 2, (width - side[1]) // 2
+        images = images[..., top : top + side[0], left : left + side[1]]
+    if not processor.do_normalize:
+        return images
+    mean, deviation = (images.new_tensor(each)[:, None, None] for each in (processor.image_mean, processor.image_std))
+    return (images - mean) / deviation
+
+
+def _resized(height: int, width: int, size: Any) -> tuple[int, int]:  # noqa: ANN401 - a dictionary with attributes
+    """Return height and width after resizing: the shorter side given, or both."""
+    asked = dict(size)
+    if asked.get("shortest_edge"):
+        shorter = min(height, width)
+        edge = int(asked["shortest_edge"])
+        return int(edge * height / shorter), int(edge * width / shorter)
+    return int(asked["height"]), int(asked["width"])
 
 
 def _check_files(folder: Path) -> None:

@@ -103,6 +103,23 @@ class PoseEstimator:
             return [_poses(result) for result in results]
 
 
+def torch_network(weights: Path) -> tuple[Any, int]:
+    """Return the torch module of a pose network, in float32, frozen and for evaluation, and its image size in pixels.
+
+    In evaluation it takes `[N, 3, H, W]` RGB in 0..1 and returns first, for each of A anchors in pixels of the input,
+    `[N, 4 + 1 + 17 * 3, A]`: centre, width and height of a box, the score of a person, and the keypoints.
+
+    Raises:
+        MissingExtraError: ultralytics is not installed.
+        ModelError: as of `PoseEstimator`.
+    """
+    if not weights.is_file():
+        raise ModelError(f"no pose network at {weights}; fetch one with: bolid models pull yolo11x-pose")
+    with ultralytics_calls() as ultralytics:
+        network = _load(ultralytics, weights)
+        return network.model.float().eval().requires_grad_(False), int(network.overrides.get("imgsz", 640))
+
+
 def _load(ultralytics: types.ModuleType, weights: Path) -> Any:  # noqa: ANN401 - ultralytics' YOLO
     try:
         network = ultralytics.YOLO(str(weights))

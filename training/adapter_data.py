@@ -8,25 +8,37 @@ import numpy as np
 from .. import progress
 from ..errors import DataError
 from ..models.body_config import BodyConfig
-from ..shards.dataset import IdentityDataset, collate
+from ..shards.dataset import collate
 from ..shards.index import read_index
-from ..shards.sampler import Draw
+from ..shards.sampler import Draw, nearest_bucket
 from .adapter_config import AdapterConfig
+from .cached_data import CachedDataset
+from .encoders import AdapterCache
 from .loop import Batch
 
 
-def dataset(shards: Path, split: str, config: AdapterConfig, body: BodyConfig) -> IdentityDataset:
+def dataset(
+    shards: Path, split: str, config: AdapterConfig, body: BodyConfig, cache: AdapterCache | None = None
+) -> CachedDataset:
     """Open a split: the target is the picture itself, references are person crops of the encoder's size."""
-    return IdentityDataset(
+    return CachedDataset(
         shards,
         split,
+        cache,
+        config.caption_fallback,
+        pictures=config.weights.clip_image > 0,
         refs=config.refs,
         size=config.resolution,
-        crop="image",
         reference_size=body.size,
-        reference_crop="person",
-        pixels="uint8",
     )
+
+
+def sizes_of_rows(data: CachedDataset, config: AdapterConfig) -> list[tuple[int, int]]:
+    """Return (width, height) that each photo has as a target."""
+    sizes = config.sizes()
+    if not sizes:
+        return [data.size] * len(data)
+    return [sizes[bucket] for bucket in nearest_bucket(data.index, sizes).tolist()]
 
 
 def split_with_pairs(shards: Path, candidates: Sequence[str]) -> str | None:
@@ -42,14 +54,16 @@ def split_with_pairs(shards: Path, candidates: Sequence[str]) -> str | None:
     return None
 
 
-def examples(data: IdentityDataset, people: int) -> Batch:
+def examples(data: CachedDataset, people: int) -> Batch:
     """Return a fixed batch: the first photo of each of the first people that have two, with references."""
     _, firsts, counts = np.unique(data.index["identity"].to_numpy(), return_index=True, return_counts=True)
     rows = firsts[counts > 1][:people]
-    return collate([data[Draw(int(row), slot=slot)] for slot, row in enumerate(rows)])
+    return collate(data.__getitems__([Draw(int(row), slot=slot) for slot, row in enumerate(rows)]))
 
 
-def held_out_examples(shards: Path, config: AdapterConfig, body: BodyConfig) -> tuple[Batch, bool]:
+def held_out_examples(
+    shards: Path, config: AdapterConfig, body: BodyConfig, cache: AdapterCache | None = None
+) -> tuple[Batch, bool]:
     """Return examples of the val split and True; where it has none, of the training split, with a warning, and False.
 
     Raises:
@@ -62,4 +76,4 @@ def held_out_examples(shards: Path, config: AdapterConfig, body: BodyConfig) -> 
         progress.warn(
             "no held-out person has two photos: grids show people of the training split, and no validation loss"
         )
-    return examples(dataset(shards, split, config, body), config.sample_identities), split == "val"
+    return examples(dataset(shards, split, config, body, cache), config.sample_identities), split == "val"

@@ -8,15 +8,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..models.adapter import AdapterBundle
-from ..models.body_encoder import BodyEncoder
-from ..models.sdxl import dropped_text, encode_text, move, time_ids
+from ..models.body_encoder import BodyEncoder, aggregate_views
+from ..models.sdxl import Text, networks, time_ids
 from .adapter_conditions import Conditions, face_of
-from .posteriors import unit_pixels
+from .encoders import AdapterCache, FrozenEncoders
 from .task import Batch
 
 VALIDATION_TIMES = (100, 300, 500, 700, 900)
@@ -30,13 +31,19 @@ class AdapterModel:
         encoder: the body encoder.
         bundle: the adapter.
         caption_fallback: prompt of photos without a caption.
+        cache: of what the frozen networks make, or None.
 
     Raises:
         ModelError: the base does not predict noise (eps), or the adapter does not fit it or the encoder.
     """
 
     def __init__(
-        self, pipe: StableDiffusionXLPipeline, encoder: BodyEncoder, bundle: AdapterBundle, caption_fallback: str
+        self,
+        pipe: StableDiffusionXLPipeline,
+        encoder: BodyEncoder,
+        bundle: AdapterBundle,
+        caption_fallback: str,
+        cache: AdapterCache | None = None,
     ) -> None:
         scheduler: Any = pipe.scheduler
         kind = scheduler.config.get("prediction_type", "epsilon")
@@ -45,9 +52,10 @@ class AdapterModel:
         require_latent(bundle, encoder.config.latent)
         self.pipe, self.encoder, self.bundle = pipe, encoder.requires_grad_(False).eval(), bundle
         self.caption_fallback = caption_fallback
+        self.encoders = FrozenEncoders(pipe, self.encoder, cache)
         self.bundle.install(pipe.unet)
-        self.no_text = dropped_text(pipe)
         self.alphas: Tensor = scheduler.alphas_cumprod.float()
+        self._no_text: Text | None = None
 
     @property
     def device(self) -> torch.device:
@@ -56,28 +64,34 @@ class AdapterModel:
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move all networks to `device`, the base also to `dtype`."""
-        move(self.pipe, device, dtype)
+        for network in networks(self.pipe):
+            if network is not None:  # with cache.mode = only
+                nn.Module.to(network, device, dtype)
         self.bundle.to(device)
         self.encoder.to(device)
         self.alphas = self.alphas.to(device)
-        self.no_text = dropped_text(self.pipe)
+        self._no_text = None
+
+    @property
+    def no_text(self) -> Text:
+        """What a dropped text is, `[1, S, D]` and `[1, P]`."""
+        if self._no_text is None:
+            self._no_text = self.encoders.dropped_text()
+        return self._no_text
 
     @torch.no_grad()
     def conditions(self, batch: Batch) -> Conditions:
         """Build text, face and body of each sample; face and body from its references only, never from its target."""
         captions = [caption.strip() or self.caption_fallback for caption in batch["caption"]]
-        views = unit_pixels(batch["references"])
-        body, _ = self.encoder.encode(views, batch["reference_keypoints"], batch["reference_view_weight"])
-        return Conditions(encode_text(self.pipe, captions), face_of(batch["reference_faces"]), body.float())
+        body, _ = aggregate_views(*self.encoders.view_posteriors(batch), batch["reference_view_weight"])
+        return Conditions(self.encoders.text(batch, captions), face_of(batch["reference_faces"]), body.float())
 
     @torch.no_grad()
-    def latents(self, target: Tensor, draw: bool = True) -> Tensor:
-        """Return scaled latents `[B, 4, h, w]` of pictures, bytes `[B, 3, H, W]`: drawn from the VAE, or its mode."""
-        vae = self.pipe.vae
-        posterior = vae.encode(unit_pixels(target).to(vae.dtype)).latent_dist
-        latents: Tensor = posterior.sample() if draw else posterior.mode()
-        factor: float = vae.config["scaling_factor"]
-        return latents.float() * factor
+    def latents(self, batch: Batch, draw: bool = True) -> Tensor:
+        """Return scaled latents `[B, 4, h, w]` of a batch's targets: drawn from their posterior, or its mean."""
+        mean, std = self.encoders.latent_posterior(batch)
+        latents = mean + std * torch.randn_like(mean) if draw else mean
+        return latents.float() * self.encoders.scaling_factor
 
     def errors(self, batch: Batch, latents: Tensor, conditions: Conditions, times: Tensor, noise: Tensor) -> Tensor:
         """Return the mean of (eps − eps_theta)² of each sample, `[B]` (document 000, eq. 14, first term).
@@ -91,22 +105,43 @@ class AdapterModel:
         """
         alpha = self.alphas[times][:, None, None, None]
         noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
-        dtype = self.pipe.unet.dtype
-        size = (batch["target"].shape[-2], batch["target"].shape[-1])
+        return (self.noise(batch, noisy, conditions, times) - noise).square().mean((1, 2, 3))
+
+    def noise(
+        self,
+        batch: Batch,
+        noisy: Tensor,
+        conditions: Conditions,
+        times: Tensor,
+        unet: UNet2DConditionModel | None = None,
+    ) -> Tensor:
+        """Return eps_theta(x_t, c_text, c_face, c_body, t), float32 `[B, 4, h, w]`.
+
+        Args:
+            batch: for the size conditions.
+            noisy: x_t, `[B, 4, h, w]`.
+            conditions: of each sample.
+            times: t, `[B]`.
+            unet: another than the base's, with the adapter installed.
+        """
+        unet = self.pipe.unet if unet is None else unet
+        dtype = unet.dtype
+        pixels = self.pipe.vae_scale_factor
+        size = (noisy.shape[-2] * pixels, noisy.shape[-1] * pixels)
         added = {
             "text_embeds": conditions.text.pooled.to(dtype),
             "time_ids": time_ids(batch["original_size"], batch["crop_top_left"], size).to(dtype),
             "image_embeds": conditions.embeddings(self.bundle.conditions),
         }
         states = conditions.text.states.to(dtype)
-        predicted: Tensor = self.pipe.unet(noisy.to(dtype), times, states, added_cond_kwargs=added).sample
-        return (predicted.float() - noise).square().mean((1, 2, 3))
+        predicted: Tensor = unet(noisy.to(dtype), times, states, added_cond_kwargs=added).sample
+        return predicted.float()
 
     @torch.no_grad()
     def validation(self, batch: Batch, seed: int) -> dict[str, float]:
         """Return L_diff at fixed noise and times: `diff_on`, `diff_body_off` (where there is a body), `diff_off`."""
         conditions = self.conditions(batch)
-        latents = self.latents(batch["target"], draw=False)
+        latents = self.latents(batch, draw=False)
         modes: dict[str, dict[str, float]] = {"on": {}, "off": dict.fromkeys(self.bundle.conditions, 0.0)}
         if "body" in self.bundle.conditions:
             modes["body_off"] = {"body": 0.0}

@@ -1,7 +1,7 @@
 """Endless batches of packed shards for the training loop."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.data import DataLoader
@@ -13,15 +13,28 @@ from .task import Batch
 
 
 class ShardBatches:
-    """Batches of a split, in an order that depends on the seed and the number of the batch alone (see `Batches`)."""
+    """Batches of a split, in an order that depends on the seed and the number of the batch alone (see `Batches`).
 
-    def __init__(self, dataset: IdentityDataset, loop: LoopConfig) -> None:
-        self.dataset, self.loop = dataset, loop
+    Args:
+        dataset: the photos.
+        loop: for seed, size of a batch and workers.
+        buckets: (width, height) that a batch's targets may have; none: the dataset's size.
+    """
+
+    def __init__(self, dataset: IdentityDataset, loop: LoopConfig, buckets: Sequence[tuple[int, int]] = ()) -> None:
+        self.dataset, self.loop, self.buckets = dataset, loop, buckets
 
     def __call__(self, start: int, rank: int, world_size: int) -> Iterator[Batch]:
         """Yield batches from number `start` on; each process has `identities_per_batch` of them."""
         everywhere = self.loop.identities_per_batch * world_size
-        sampler = IdentityBatchSampler(self.dataset.index, everywhere, self.loop.seed, rank=rank, world_size=world_size)
+        sampler = IdentityBatchSampler(
+            self.dataset.index,
+            everywhere,
+            self.loop.seed,
+            rank=rank,
+            world_size=world_size,
+            buckets=self.buckets,
+        )
         sampler.set_epoch(*divmod(start, sampler.steps))
         loader: DataLoader[Batch] = DataLoader(
             self.dataset,

@@ -28,12 +28,29 @@ class LoopConfig(Config):
     nonfinite_limit: PositiveInt = Field(default=10, description="updates in a row that may be skipped as not finite")
     seed: NonNegativeInt = 0
     workers: NonNegativeInt = Field(default=2, description="processes that read the shards")
+    optimizer: Literal["adamw", "adamw8bit"] = Field(
+        default="adamw", description="adamw8bit: moments in 8 bits, by bitsandbytes"
+    )
+    compile: str = Field(default="", description="backend of torch.compile, such as inductor; empty for none")
     mixed_precision: Literal["auto", "no", "bf16"] = Field(default="auto", description="auto: bf16 on a GPU, else none")
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+class CacheConfig(Config):
+    """Where what frozen networks make of photos and captions is kept, and what of it is used."""
+
+    mode: Literal["off", "on", "first", "only"] = Field(
+        default="off",
+        description="on: read, and add what is missing; first: fill it before the first update; "
+        "only: VAE and text encoders are not loaded, all entries must be there, and there are no sample grids",
+    )
+    folder: str = Field(default="", description="of the cache; empty: cache/ beside the folder of the runs")
+
+
 # Keys of `loop` that a resumed run may change without its losses changing.
 FREE_ON_RESUME = frozenset({"save_every", "keep", "log_every", "sample_every", "workers", "device", "nonfinite_limit"})
+# Tables of which the same is true as a whole.
+FREE_TABLES = ("cache.",)
 
 
 class RunConfig(Config):

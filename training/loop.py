@@ -22,6 +22,7 @@ from .config import LoopConfig, RunConfig
 from .interrupts import stoppable
 from .metrics_log import MetricsLog
 from .run_folder import RunFolder
+from .runs import MEASURED
 from .task import Batch, Batches, Task
 from .trainer import Trainer, accelerator_for
 
@@ -109,9 +110,8 @@ def summarise(run: RunFolder) -> RunSummary:
     """Read what a run came to from its metrics."""
     rows, validation = metrics_log.read(run.metrics)
     skipped = sum(1 for row in rows if row["skipped"])
-    measured = ("step", "lr", "grad_norm", "samples_per_s", "data_wait", "skipped")
     means = [metrics_log.mean(part) for part in (rows[:SUMMARY_STEPS], rows[-SUMMARY_STEPS:])]
-    first, last = ({name: value for name, value in part.items() if name not in measured} for part in means)
+    first, last = ({name: value for name, value in part.items() if name not in (*MEASURED, "step")} for part in means)
     return RunSummary(run.root, run.export, len(rows), skipped, first, last, validation)
 
 

@@ -1,6 +1,6 @@
-"""The losses of the Body-ID Encoder: pure functions, each with the source of its formula.
+"""The losses of both trainers: pure functions, each with the source of its formula.
 
-Shapes: B identities, d latent, R bone ratios, H and W crop, * any leading dimensions.
+Shapes: B identities, d latent, R bone ratios, H and W crop, K = 12 body keypoints, * any leading dimensions.
 """
 
 import torch
@@ -18,6 +18,9 @@ BONES: dict[str, tuple[tuple[int, int], ...]] = {
     "shin": ((13, 15), (14, 16)),
 }
 """The bones whose ratios to the torso are used; left and right are averaged where both are measured."""
+BODY = slice(5, 17)
+"""Shoulders, elbows, wrists, hips, knees and ankles among the 17 keypoints of COCO."""
+HIPS = [11, 12]
 
 
 def kl_to_prior(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -96,6 +99,41 @@ def log_bone_ratios(keypoints: Tensor, confident: float) -> tuple[Tensor, Tensor
     return torch.where(measured, ratios, 0.0), measured
 
 
+def keypoint_error(generated: Tensor, reference: Tensor, confident: float, shortest: float) -> tuple[Tensor, Tensor]:
+    """Return the squared distance of each body keypoint between two poses, both in their torso frame (eq. 14, L_id).
+
+    A torso frame has its origin midway between the hips and the torso's length as unit, so that size and place of the
+    person do not count. It needs both hips and, for its unit, the shoulders of the sides that both poses show.
+
+    Args:
+        generated, reference: `[*, 17, 3]` x, y in pixels and confidence.
+        confident: confidence that a keypoint needs in both poses to count.
+        shortest: pixels of the shortest torso of `generated` that is a unit; under it distances would explode.
+
+    Returns:
+        `[*, K]` squared distances in torso lengths, 0 where not counted, and `[*, K]` of bool.
+    """
+    seen = torch.minimum(generated[..., 2], reference[..., 2]).detach() >= confident
+    frames = [_torso_frame(points, seen) for points in (generated, reference)]
+    counted = seen[..., BODY] & seen[..., HIPS].all(-1, keepdim=True)
+    for (_, length), limit in zip(frames, (shortest, 0.0), strict=True):
+        counted = counted & (length.detach() > limit)
+    first, second = (
+        (points[..., BODY, :2] - origin) / length[..., None].clamp(min=1e-6)
+        for points, (origin, length) in zip((generated, reference), frames, strict=True)
+    )
+    distance = torch.where(counted[..., None], first - second, 0.0).square().sum(-1)
+    return distance, counted
+
+
+def _torso_frame(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return origin `[*, 1, 2]` and unit `[*, 1]` of a pose; 0 for the unit where no side of the torso is seen."""
+    origin = points[..., HIPS, :2].mean(-2, keepdim=True)
+    together = torch.cat([points[..., :2], seen[..., None].to(points.dtype)], -1)
+    length, measured = _mean_length(together, TORSO, 0.5)
+    return origin, torch.where(measured, length, 0.0)[..., None]
+
+
 def masked_l1(predicted: Tensor, target: Tensor, measured: Tensor) -> Tensor:
     """Return the mean absolute difference where `measured` holds; 0, with a gradient of 0, where nothing was."""
     difference = torch.where(measured, (predicted - target).abs(), 0.0)
@@ -105,7 +143,24 @@ def masked_l1(predicted: Tensor, target: Tensor, measured: Tensor) -> Tensor:
 def _mean_length(keypoints: Tensor, bones: tuple[tuple[int, int], ...], confident: float) -> tuple[Tensor, Tensor]:
     """Return the mean length over the measured ones of `bones`, `[*]`, and whether there was any, `[*]`."""
     start, end = (keypoints[..., [bone[side] for bone in bones], :] for side in (0, 1))
-    length = (start[..., :2] - end[..., :2]).square().sum(-1).sqrt()
-    seen = (torch.minimum(start[..., 2], end[..., 2]) >= confident) & (length > 0)
+    squared = (start[..., :2] - end[..., :2]).square().sum(-1)
+    seen = (torch.minimum(start[..., 2], end[..., 2]) >= confident) & (squared > 0)
+    length = torch.where(seen, squared, 1.0).sqrt()  # the root's gradient at 0 is infinite
     count = seen.sum(-1)
     return torch.where(seen, length, 0.0).sum(-1) / count.clamp(min=1), count > 0
+
+
+def cosine_distance(generated: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+    """Return 1 − cos of the features of a picture and the mean cosine to what it should resemble (eq. 14, L_CLIP).
+
+    Args:
+        generated: `[B, D]` of unit length.
+        wanted: `[B, n, D]` of unit length.
+        weight: `[B, n]`, 0 for what does not count; a row of zeros gives 0.
+
+    Returns:
+        `[B]`.
+    """
+    cosine = (generated[:, None] * wanted).sum(-1)
+    total = weight.sum(1)
+    return torch.where(total > 0, 1 - (cosine * weight).sum(1) / total.clamp(min=1e-8), 0.0)

@@ -28,12 +28,14 @@ class Posteriors:
         identity: `[N]` int64, ascending.
         mu, logvar: `[N, d]`.
         weight: `[N]` confidence of the view.
+        keypoints: `[N, 17, 3]` in pixels of the crops, or None where they were not kept.
     """
 
     identity: Tensor
     mu: Tensor
     logvar: Tensor
     weight: Tensor
+    keypoints: Tensor | None = None
 
     def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return mu and logvar `[1, d]` of the person that all `rows` show."""
@@ -67,7 +69,8 @@ def posteriors(encoder: BodyEncoder, photos: IdentityDataset, workers: int) -> P
         for batch in loader:
             views = unit_pixels(batch["target"].to(device))[:, None]
             mu, logvar = encoder(views, batch["keypoints"].to(device)[:, None])
-            parts.append((batch["identity"], mu[:, 0].cpu(), logvar[:, 0].cpu(), batch["view_weight"]))
+            made = mu[:, 0].cpu(), logvar[:, 0].cpu()
+            parts.append((batch["identity"], *made, batch["view_weight"], batch["keypoints"]))
     return Posteriors(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
@@ -86,7 +89,7 @@ def retrieval(known: Posteriors, views: int) -> dict[str, float]:
     turn asks for its other half among those of everybody. `rank1`: share found first; `map`: mean average precision,
     which is the mean of 1 / rank, because there is one right answer. Fewer than two such identities give nothing.
     """
-    pairs = [_halves(number, rows, views) for number, rows in known.rows_by_identity().items() if len(rows) > 1]
+    pairs = disjoint_views(known, views)
     if len(pairs) < 2:
         return {}
     first, second = (
@@ -104,6 +107,11 @@ def retrieval(known: Posteriors, views: int) -> dict[str, float]:
 def active_dimensions(known: Posteriors, least: float = 0.01) -> float:
     """Return how many numbers of mu vary by more than `least` over photos (active units, Burda et al. 2016)."""
     return float((known.mu.var(0, correction=0) > least).sum())
+
+
+def disjoint_views(known: Posteriors, views: int) -> list[tuple[Tensor, Tensor]]:
+    """Return two disjoint sets of at most `views` rows of each identity that has two photos or more."""
+    return [_halves(number, rows, views) for number, rows in known.rows_by_identity().items() if len(rows) > 1]
 
 
 def _halves(number: int, rows: Tensor, views: int) -> tuple[Tensor, Tensor]:

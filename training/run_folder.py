@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from .. import atomic, progress
 from ..config import write_config
 from ..errors import TrainingError
-from .config import FREE_ON_RESUME, RunConfig
+from .config import FREE_ON_RESUME, FREE_TABLES, RunConfig
 
 
 @dataclass(frozen=True)
@@ -131,13 +133,14 @@ def _require_same_inputs(run: RunFolder, inputs: Mapping[str, str]) -> None:
 
 def _require_same_config(run: RunFolder, config: RunConfig) -> None:
     """Compare with the configuration on disk, leaving out what does not change the losses."""
-    written = tomllib.loads(run.config.read_text(encoding="utf-8"))
+    written = _with_defaults(type(config), tomllib.loads(run.config.read_text(encoding="utf-8")))
     wanted = config.model_dump(mode="json", exclude_none=True)
     free = {f"loop.{key}" for key in FREE_ON_RESUME}
     if config.loop.schedule == "constant":
         free.add("loop.steps")  # with a decaying learning rate the length changes every step
     changed = differences(written, wanted)
-    refused = [line for line in changed if line.partition(":")[0] not in free]
+    names = {line: line.partition(":")[0] for line in changed}
+    refused = [line for line in changed if names[line] not in free and not names[line].startswith(FREE_TABLES)]
     if refused:
         raise TrainingError(
             f"{run.root} was trained with another configuration; set these back or choose another --run NAME:\n  "
@@ -145,3 +148,11 @@ def _require_same_config(run: RunFolder, config: RunConfig) -> None:
         )
     for line in changed:
         progress.say(f"changed on resume: {line}")
+
+
+def _with_defaults(kind: type[RunConfig], written: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration on disk with the keys that a later version has added; their defaults change nothing."""
+    try:
+        return kind.model_validate(written).model_dump(mode="json", exclude_none=True)
+    except ValidationError:
+        return written

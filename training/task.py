@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,14 @@ class Task(Protocol):
 
     def export(self, folder: Path) -> None:
         """Write the weights for use elsewhere into `folder`, which is new; conditions as for `sample`."""
+
+
+@runtime_checkable
+class Compiled(Protocol):
+    """A task that says what is worth compiling; of other tasks, what is trained is compiled."""
+
+    def compiled(self) -> list[nn.Module]:
+        """Return the networks that `loop.compile` compiles, frozen ones included."""
 
 
 class Batches(Protocol):

@@ -2,9 +2,12 @@
 
 import contextlib
 import hashlib
+import importlib
 import math
 import os
 import random
+import resource
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,13 +19,13 @@ from accelerate.utils import DistributedType, send_to_device
 from torch import Tensor, nn
 
 from .. import progress
-from ..errors import TrainingError
+from ..errors import MissingExtraError, TrainingError
 from . import checkpoint, run_folder
 from .checkpoint import Progress
 from .config import LoopConfig
 from .ema import Average
 from .run_folder import RunFolder
-from .task import Batch, Task
+from .task import Batch, Compiled, Task
 
 
 class Trainer:
@@ -34,8 +37,10 @@ class Trainer:
         self.tensors = checkpoint.trained_tensors(task.trainable())
         module = _Loss(task)
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(parameters, lr=loop.lr, weight_decay=loop.weight_decay)
+        self.optimizer = optimizer_for(parameters, loop)
         self.average = Average(self.tensors, loop.ema)
+        if loop.compile:
+            compile_networks(task, loop.compile)
         self.module = accelerator.prepare(module)
 
     def update(self, stream: Iterator[Batch], done: Progress) -> tuple[Progress, dict[str, Tensor | float]]:
@@ -65,6 +70,7 @@ class Trainer:
             "grad_norm": norm,
             "samples_per_s": gathered.samples * self.accelerator.num_processes / seconds,
             "data_wait": gathered.waited / seconds,
+            "memory_mb": peak_memory_mb(self.accelerator.device),
             "skipped": float(not finite),
         }
 
@@ -181,6 +187,44 @@ def accelerator_for(loop: LoopConfig) -> Accelerator:
     return accelerator
 
 
+def optimizer_for(parameters: list[nn.Parameter], loop: LoopConfig) -> torch.optim.Optimizer:
+    """Return AdamW, with its two moments in 8 bits where the run asks for it (Dettmers et al. 2022).
+
+    Raises:
+        MissingExtraError: bitsandbytes is not installed.
+    """
+    if loop.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=loop.lr, weight_decay=loop.weight_decay)
+    try:
+        eight_bits: Any = importlib.import_module("bitsandbytes.optim")
+    except ImportError as error:
+        raise MissingExtraError("bitsandbytes", "8bit") from error
+    optimizer: torch.optim.Optimizer = eight_bits.AdamW8bit(parameters, lr=loop.lr, weight_decay=loop.weight_decay)
+    return optimizer
+
+
+def compile_networks(task: Task, backend: str) -> None:
+    """Compile the networks that take most of the time: those that the task names, else the ones it trains.
+
+    Raises:
+        TrainingError: torch knows no such backend.
+    """
+    known = torch.compiler.list_backends(exclude_tags=())
+    if backend not in known:
+        raise TrainingError(f"loop.compile={backend}: torch has no such backend; choose one of {', '.join(known)}")
+    networks = task.compiled() if isinstance(task, Compiled) else list(task.trainable().values())
+    for network in networks:
+        network.compile(backend=backend)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Return the most memory in use so far, in 10⁶ bytes: of the GPU by tensors, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
 def learning_rate(loop: LoopConfig, step: int) -> float:
     """Return the learning rate of update `step` (from 0): a linear rise, then constant or half a cosine down to 0."""
     if step < loop.warmup:
@@ -212,7 +256,8 @@ def memory_advice() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             "the GPU is out of memory; lower loop.identities_per_batch and raise loop.accumulation by the same factor, "
-            f"set loop.mixed_precision=bf16, or use smaller pictures ({str(error).split('.')[0]})"
+            "set loop.mixed_precision=bf16 or loop.optimizer=adamw8bit, for the adapter also rank=64 or "
+            f"cache.mode=only, or use smaller pictures ({str(error).split('.')[0]})"
         ) from error
 
 

@@ -3,6 +3,7 @@
 Shapes: B targets of as many identities, K references of each, d latent, H and W crop.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import progress
+from .. import atomic, progress
 from ..models.body_encoder import aggregate_views, random_init
 from ..shards.dataset import IdentityDataset, collate
 from ..shards.index import Runs, index_hash, read_index
@@ -19,6 +20,7 @@ from . import losses
 from .batches import ShardBatches
 from .grids import write_grid
 from .loop import RunSummary, train
+from .posterior_figures import bone_ratio_r2, dimension_use
 from .posteriors import active_dimensions, identity_bank, posteriors, retrieval, unit_pixels
 from .task import Batch
 from .vae_config import VaeConfig
@@ -134,10 +136,22 @@ class VaeTask:
         if self.data.held_out is None or self.data.held_out_photos is None:
             return {}
         known = posteriors(self.encoder, self.data.held_out_photos, self.config.loop.workers)
+        use = dimension_use(known)
+        device = self.encoder.posterior.weight.device
+        bones = bone_ratio_r2(
+            known,
+            lambda mu: self.decoder.ratios(mu.to(device)).cpu(),
+            self.config.retrieval_views,
+            self.config.keypoint_confidence,
+        )
+        described = {"dimensions": [vars(each) for each in use], "bone_ratio_r2": bones}
+        atomic.write_text(folder / f"step-{step:06d}-posterior.json", json.dumps(described, indent=1))
         return {
             **self._held_out_error(self.data.held_out),
             **retrieval(known, self.config.retrieval_views),
+            **({"bone_ratio_r2": sum(bones.values()) / len(bones)} if bones else {}),
             "active_dimensions": active_dimensions(known),
+            "kl_nats": sum(each.kl for each in use),
         }
 
     def export(self, folder: Path) -> None:

@@ -35,7 +35,10 @@ def embeddings() -> list[torch.Tensor]:
 
 
 def picture(
-    pipe: StableDiffusionXLPipeline, embeddings: list[torch.Tensor] | None = None, cfg: float = 0.0
+    pipe: StableDiffusionXLPipeline,
+    embeddings: list[torch.Tensor] | None = None,
+    cfg: float = 0.0,
+    masks: list[torch.Tensor] | None = None,
 ) -> np.ndarray:
     if embeddings is not None and cfg > 1:
         embeddings = [torch.cat([torch.zeros_like(e), e]) for e in embeddings]
@@ -46,6 +49,7 @@ def picture(
         num_inference_steps=2,
         guidance_scale=cfg,
         ip_adapter_image_embeds=embeddings,
+        cross_attention_kwargs={"ip_adapter_masks": masks} if masks else None,
         generator=torch.Generator().manual_seed(5),
         output_type="np",
     )
@@ -183,3 +187,35 @@ def test_refusals_say_what_to_do(pipe: StableDiffusionXLPipeline, bundle: Adapte
     del bundle.branch("body").ip_adapter["1"]
     with pytest.raises(ModelError, match="cross-attention layers"):
         bundle.install(pipe.unet)
+
+
+def test_a_low_rank_adapter_is_exported_whole_and_masks_are_those_of_stock_diffusers(
+    pipe: StableDiffusionXLPipeline, embeddings: list[torch.Tensor], tmp_path: Path
+) -> None:
+    torch.manual_seed(6)
+    small = AdapterBundle.for_unet(pipe.unet, rank=3)
+    whole = AdapterBundle.for_unet(pipe.unet)
+    layers = cross_attention_layers(pipe.unet).values()
+    saved = sum(2 * (m.to_k.in_features * m.to_k.out_features) for m in layers)
+    added = sum(2 * 3 * (m.to_k.in_features + m.to_k.out_features) for m in layers)
+    count = {b: sum(p.numel() for p in b.parameters()) for b in (small, whole)}
+    assert count[whole] - count[small] == 2 * (saved - added)  # two branches
+    for name, parameter in small.named_parameters():
+        if name.endswith("up.weight"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    with small.installed(pipe.unet):
+        ours = picture(pipe, embeddings)
+    small.export(tmp_path)
+    back = AdapterBundle.load(tmp_path)
+    masks = [torch.zeros(1, 1, 64, 64), torch.ones(1, 1, 64, 64)]
+    masks[0][..., :32] = 1
+    with back.installed(pipe.unet):
+        imported, masked = picture(pipe, embeddings), picture(pipe, embeddings, masks=masks)
+    np.testing.assert_allclose(imported, ours, atol=1e-4)  # W x + U D x is rounded otherwise than (W + U D) x
+    assert np.abs(masked - imported).max() > 1e-4
+    names = ["face.safetensors", "body.safetensors"]
+    pipe.load_ip_adapter(str(tmp_path), subfolder=["", ""], weight_name=names, image_encoder_folder=None)
+    pipe.set_ip_adapter_scale([1.0, 1.0])
+    assert np.array_equal(picture(pipe, embeddings), imported)
+    assert np.array_equal(picture(pipe, embeddings, masks=masks), masked)
+    pipe.unload_ip_adapter()

@@ -121,3 +121,44 @@ def test_counts_must_agree() -> None:
     attn.set_processor(DecoupledAttnProcessor(kv))
     with pytest.raises(ValueError, match="1 conditions for 2"):
         attn(x, (text, conditions[:1]))
+
+
+def test_masks_act_as_in_the_processor_of_diffusers_to_the_bit() -> None:
+    attn, (x, text, conditions), kv = layer(), inputs(), branches()
+    masks = [torch.rand(1, 1, 6, 6), torch.rand(1, 1, 12, 12)]  # of pictures that the layer sees as 3 × 3
+    stock = IPAdapterAttnProcessor2_0(WIDTH, CROSS, num_tokens=[4, 6], scale=[0.7, 0.4])
+    for index, matrices in enumerate(kv):
+        stock.to_k_ip[index].load_state_dict(matrices.to_k_ip.state_dict())
+        stock.to_v_ip[index].load_state_dict(matrices.to_v_ip.state_dict())
+    attn.set_processor(stock)
+    expected = attn(x, (text, [c.unsqueeze(1) for c in conditions]), ip_adapter_masks=masks)
+    attn.set_processor(DecoupledAttnProcessor(kv, (0.7, 0.4)))
+    everywhere = attn(x, (text, conditions))
+    masked = attn(x, (text, conditions), ip_adapter_masks=masks)
+    assert torch.equal(masked, expected)
+    assert not torch.equal(masked, everywhere)
+    nowhere = attn(x, (text, conditions), ip_adapter_masks=[torch.zeros(1, 1, 3, 3)] * 2)
+    assert torch.equal(nowhere, attn(x, text))
+    each = [torch.stack([torch.ones(1, 3, 3), torch.zeros(1, 3, 3)])] * 2  # the first picture only
+    assert torch.equal(attn(x, (text, conditions), ip_adapter_masks=each)[1], nowhere[1])
+    torch.testing.assert_close(attn(x, (text, conditions), ip_adapter_masks=each)[0], everywhere[0])
+    with pytest.raises(ValueError, match="1 masks for 2"):
+        attn(x, (text, conditions), ip_adapter_masks=masks[:1])
+    with pytest.raises(ValueError, match=r"not \(6, 6\)"):
+        attn(x, (text, conditions), ip_adapter_masks=[masks[0][0, 0], None])
+
+
+def test_low_rank_matrices_are_the_frozen_ones_plus_a_product() -> None:
+    attn, (_, _, conditions) = layer(), inputs()
+    small, whole = KeyValue.low_rank(attn, 3), KeyValue.copy_of_text_branch(attn)
+    assert all(torch.equal(a, b) for a, b in zip(small(conditions[0]), whole(conditions[0]), strict=True))
+    assert sum(p.numel() for p in small.parameters()) == 2 * 3 * (CROSS + WIDTH)
+    torch.manual_seed(3)
+    for matrix in (small.to_k_ip, small.to_v_ip):
+        torch.nn.init.normal_(matrix.up.weight)
+    changed = attn.to_k.weight.double() + small.to_k_ip.up.weight.double() @ small.to_k_ip.down.weight.double()
+    torch.testing.assert_close(small.matrices()["to_k_ip.weight"].double(), changed, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        small(conditions[0])[0].double(), conditions[0].double() @ changed.T, rtol=1e-5, atol=1e-5
+    )
+    assert small.state_dict().keys() == {f"to_{m}_ip.{part}.weight" for m in "kv" for part in ("up", "down")}

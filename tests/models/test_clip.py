@@ -1,7 +1,9 @@
 """CLIP from a folder: features as an independent computation gives them, and errors that say what to pull."""
 
+import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,42 +13,23 @@ from bolid.models.clip import ClipScorer
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tokenizers import pre_tokenizers
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
 
+_spec = importlib.util.spec_from_file_location("tiny_clip", Path(__file__).with_name("tiny_clip.py"))
+assert _spec is not None
+assert _spec.loader is not None
+tiny_clip: ModuleType = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tiny_clip)
+
+MEAN, DEVIATION = tiny_clip.MEAN, tiny_clip.DEVIATION
 PULL = "run: bolid models pull clip-vit-large-patch14"
-MEAN = [0.48145466, 0.4578275, 0.40821073]
-DEVIATION = [0.26862954, 0.26130258, 0.27577711]
 BICUBIC = Image.Resampling.BICUBIC
 TEXTS = ["A red shirt", "a blue dress, seen from behind", "grey"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIP of random weights beside a preprocessor configuration as OpenAI's folders hold it."""
-    made = tmp_path_factory.mktemp("clip")
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    words = CLIPTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], model_max_length=40)
-    words.save_pretrained(made)
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ends = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id}
-    text = {**small, **ends, "vocab_size": len(pieces), "max_position_embeddings": 40, "projection_dim": 24}
-    vision = {**small, "image_size": 32, "patch_size": 8, "projection_dim": 24}
-    torch.manual_seed(3)
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).save_pretrained(made)
-    preprocessing = {
-        "crop_size": 32,
-        "do_center_crop": True,
-        "do_normalize": True,
-        "do_resize": True,
-        "feature_extractor_type": "CLIPFeatureExtractor",
-        "image_mean": MEAN,
-        "image_std": DEVIATION,
-        "resample": 3,
-        "size": 32,
-    }
-    (made / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+    made: Path = tiny_clip.make(tmp_path_factory.mktemp("clip"))
     return made
 
 
@@ -108,6 +91,47 @@ def test_nothing_gives_no_features_and_floats_are_refused(scorer: ClipScorer) ->
     assert scorer.image_features([]).shape == scorer.text_features([]).shape == (0, 24)
     with pytest.raises(DataError, match=r"uint8 pictures .* not float64 \[8, 8, 3\]"):
         scorer.image_features([np.zeros((8, 8, 3))])  # type: ignore[list-item]
+
+
+def as_tensor(picture: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def test_differentiable_features_are_those_of_the_processor(scorer: ClipScorer) -> None:
+    """Up to the bytes that Pillow rounds to: cosine above 0.999 while other pictures are further away."""
+    with torch.no_grad():
+        made = torch.cat([scorer.image_features_differentiable(as_tensor(picture)) for picture in pictures()])
+    found = scorer.image_features(pictures())
+    assert torch.allclose(made.norm(dim=1), torch.ones(4))
+    same = made @ found.T
+    assert (same.diagonal() > 0.9999).all()
+    assert (same.fill_diagonal_(0) < 0.999).all()
+
+
+def test_the_gradient_of_the_features_is_that_of_finite_differences(folder: Path) -> None:
+    scorer = ClipScorer(folder)
+    wanted = scorer.text_features(TEXTS[:1]).clone()
+    picture = 0.25 + 0.5 * as_tensor(pictures()[1])
+    direction = torch.randn(picture.shape, generator=torch.Generator().manual_seed(2))
+
+    def similarity(pixels: torch.Tensor) -> torch.Tensor:
+        return (scorer.image_features_differentiable(pixels) * wanted).sum()
+
+    leaf = picture.clone().requires_grad_(True)
+    similarity(leaf).backward()
+    assert leaf.grad is not None
+    step = 1e-2
+    with torch.no_grad():
+        slope = (similarity(picture + step * direction) - similarity(picture - step * direction)) / (2 * step)
+    assert float((leaf.grad * direction).sum()) == pytest.approx(float(slope), rel=0.02)
+    assert all(parameter.grad is None for parameter in scorer._model.parameters())
+
+
+def test_a_filter_that_torch_lacks_is_refused(folder: Path, tmp_path: Path) -> None:
+    file = copied(folder, tmp_path) / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "resample": 1}))
+    with pytest.raises(ModelError, match="Pillow's filter 1, of which torch has no differentiable form"):
+        ClipScorer(tmp_path).image_features_differentiable(torch.zeros(1, 3, 40, 40))
 
 
 def copied(folder: Path, to: Path, *, without: str = "") -> Path:

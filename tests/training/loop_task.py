@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from bolid.training.config import LoopConfig, RunConfig
 from bolid.training.loop import Batch, RunSummary, train
 from torch import Tensor, nn
@@ -79,7 +80,7 @@ def run(folder: Path, resume: bool = False, task: LineTask | None = None, **chan
 def rows(folder: Path) -> list[dict[str, Any]]:
     """The lines of the metrics that are equal in equal runs."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in ("samples_per_s", "data_wait")} for row in found]
+    return [{k: v for k, v in row.items() if k not in ("samples_per_s", "data_wait", "memory_mb")} for row in found]
 
 
 if __name__ == "__main__":
@@ -90,3 +91,4 @@ if __name__ == "__main__":
         task=LineTask(die_at=int(sys.argv[2])),
         **json.loads(sys.argv[3]),
     )
+    print(f"process {PartialState().process_index} of {PartialState().num_processes}")

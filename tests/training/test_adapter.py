@@ -166,7 +166,11 @@ def test_a_run_leaves_weights_grids_and_figures(shards: Path, body: Path, tmp_pa
 
 def test_the_baseline_trains_no_body(shards: Path, body: Path, tmp_path: Path) -> None:
     summary = train_adapter(shards, tmp_path / "run", config("baseline=ip-adapter", "loop.steps=2"), body)
-    assert [path.name for path in summary.export.iterdir()] == ["face.safetensors"]
+    assert {path.name for path in summary.export.iterdir()} == {"face.safetensors", "README.md"}
+    card = (summary.export / "README.md").read_text(encoding="utf-8")
+    assert "weight_name=['face.safetensors'], image_encoder_folder=None" in card
+    assert "| baseline | `ip-adapter` |" in card
+    assert "body.safetensors" not in card
     assert set(summary.validation) == {"diff_on", "diff_off"}
 
 

@@ -154,17 +154,8 @@ def test_the_gradient_of_two_halves_is_that_of_the_whole(tmp_path: Path) -> None
 
 
 def test_two_processes_agree(tmp_path: Path) -> None:
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    # Not accelerate launch: with --cpu it starts one process, whatever --num_processes says (accelerate 1.15).
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for folder, words in (("whole", ["-1"]), ("broken", ["9"]), ("broken", ["-1", "resume"])):
         die_at, *rest = words
@@ -175,6 +166,8 @@ def test_two_processes_agree(tmp_path: Path) -> None:
             text=True,
         )
         assert (done.returncode == 0) == (die_at == "-1"), done.stderr
+        if done.returncode == 0:
+            assert all(f"process {rank} of 2" in done.stdout for rank in range(2))
     assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
 
 

@@ -6,8 +6,10 @@ from bolid.models.body_encoder import RATIOS
 from bolid.training.losses import (
     BONES,
     annealed,
+    cosine_distance,
     free_bits,
     info_nce,
+    keypoint_error,
     kl_to_prior,
     log_bone_ratios,
     masked_l1,
@@ -133,3 +135,57 @@ def test_keypoints_that_were_not_measured_give_no_loss_and_no_nan() -> None:
     assert loss == 0
     assert predicted.grad is not None
     assert predicted.grad.abs().sum() == 0
+
+
+def standing(confidence: float = 1.0) -> Tensor:
+    """One pose: hips at (±1, 0), shoulders 4 above them, all else somewhere."""
+    points = normal(17, 2, seed=5)
+    points[[5, 6]], points[[11, 12]] = (torch.tensor([[x, y], [-x, y]]).double() for x, y in ((1.0, -4.0), (1.0, 0.0)))
+    return torch.cat([points, torch.full((17, 1), confidence).double()], -1)[None]
+
+
+def test_keypoints_are_compared_in_torso_lengths_wherever_and_however_large_the_person_is() -> None:
+    reference, generated = standing(), standing()
+    generated[0, 9, :2] += torch.tensor([3.0, -4.0])  # 5 px, of a torso of 4 px
+    generated[..., :2] = generated[..., :2] * 7.5 + torch.tensor([100.0, -20.0])
+    error, counted = keypoint_error(generated, reference, 0.5, 0.1)
+    expected = torch.zeros(1, 12, dtype=torch.float64)
+    expected[0, 4] = (5 / 4) ** 2  # the left wrist, ninth of COCO, fifth from the shoulders on
+    torch.testing.assert_close(error, expected)
+    assert counted.all()
+
+
+def test_a_keypoint_counts_only_where_both_are_sure_of_it_and_a_torso_is_there() -> None:
+    reference, generated = standing(), standing()
+    reference[0, 7, 2] = generated[0, 8, 2] = 0.4
+    assert (~keypoint_error(generated, reference, 0.5, 0.1)[1]).nonzero()[:, 1].tolist() == [2, 3]
+    for broken in ([11], [12], [5, 6]):
+        hidden = standing()
+        hidden[0, broken, 2] = 0.1
+        assert not keypoint_error(hidden, standing(), 0.5, 0.1)[1].any()
+        assert not keypoint_error(standing(), hidden, 0.5, 0.1)[1].any()
+    small = standing()
+    small[..., :2] *= 0.02
+    assert not keypoint_error(small, standing(), 0.5, 0.1)[1].any()
+
+
+def test_the_gradient_of_the_keypoint_error_is_finite_also_where_all_points_are_one() -> None:
+    collapsed = torch.zeros(1, 17, 3, dtype=torch.float64)
+    collapsed[..., 2] = 1
+    for points in (collapsed, standing() + 0.01 * normal(1, 17, 3, seed=8)):
+        leaf = points.clone().requires_grad_(True)
+        error, _ = keypoint_error(leaf, standing(), 0.5, 0.1)
+        (error.sum() + log_bone_ratios(leaf, 0.5)[0].sum()).backward()
+        assert leaf.grad is not None
+        assert leaf.grad.isfinite().all()
+    assert torch.autograd.gradcheck(
+        lambda moved: keypoint_error(torch.cat([moved, standing()[..., 2:]], -1), standing(), 0.5, 0.1)[0],
+        (standing()[..., :2] + 0.1 * normal(1, 17, 2, seed=9)).requires_grad_(True),
+    )
+
+
+def test_cosine_distance_is_one_minus_the_weighted_mean_of_cosines() -> None:
+    made = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    wanted = torch.tensor([[[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], [[1.0, 0.0]] * 3])
+    weight = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    assert cosine_distance(made, wanted, weight).tolist() == pytest.approx([1 - 0.8, 0])

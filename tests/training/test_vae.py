@@ -13,6 +13,7 @@ from bolid.models.body_encoder import BodyDecoder, BodyEncoder
 from bolid.models.identity_bank import IdentityBank
 from bolid.shards.dataset import IdentityDataset, collate
 from bolid.training.grids import grid
+from bolid.training.posterior_figures import bone_ratio_r2, dimension_use
 from bolid.training.posteriors import Posteriors, active_dimensions, identity_bank, posteriors, retrieval, unit_pixels
 from bolid.training.task import Batch
 from bolid.training.vae import VaeData, VaeTask, train_vae
@@ -68,13 +69,18 @@ def test_the_loss_goes_down_and_everything_is_exported(plain: Path, tmp_path: Pa
     assert summary.last["info_nce"] < summary.first["info_nce"]
     assert summary.last["ratios"] == 0  # nothing was measured
     assert summary.validation.keys() == {
-        *("reconstruction", "rank1", "map", "retrieval_identities", "active_dimensions"),
+        *("reconstruction", "rank1", "map", "retrieval_identities", "active_dimensions", "kl_nats"),
     }
     assert {p.name for p in summary.export.iterdir()} == {
         *("encoder.safetensors", "decoder.safetensors", "config.json"),
         *("identities.safetensors", "identities.parquet"),
     }
-    assert sorted(p.name for p in (tmp_path / "vae/samples").iterdir()) == ["step-000030.png", "step-000060.png"]
+    steps = [f"step-{step:06d}{end}" for step in (30, 60) for end in ("-posterior.json", ".png")]
+    assert sorted(p.name for p in (tmp_path / "vae/samples").iterdir()) == steps
+    told = json.loads((tmp_path / "vae/samples" / steps[2]).read_text())
+    assert sum(each["kl"] for each in told["dimensions"]) == pytest.approx(summary.validation["kl_nats"])
+    assert len(told["dimensions"]) == 8
+    assert told["bone_ratio_r2"] == {}  # nothing was measured
     with Image.open(tmp_path / "vae/samples/step-000060.png") as picture:
         people = round(picture.height / 34)
         assert picture.size == ((4 + 2) * 26, people * 34)
@@ -117,7 +123,10 @@ def test_a_killed_run_on_shards_continues_to_the_bit(plain: Path, tmp_path: Path
         done = subprocess.run([sys.executable, "-c", script, *arguments])
         assert (done.returncode == 0) == (die_at == -1)
     rows = [
-        [{k: v for k, v in json.loads(line).items() if k not in ("samples_per_s", "data_wait")} for line in lines]
+        [
+            {k: v for k, v in json.loads(line).items() if k not in ("samples_per_s", "data_wait", "memory_mb")}
+            for line in lines
+        ]
         for lines in ((tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("whole", "broken"))
     ]
     assert len(rows[0]) == 15
@@ -230,6 +239,59 @@ def test_retrieval_of_separate_and_of_mixed_people() -> None:
     )  # ties count against
     assert retrieval(separate(people=1, views=6), 3) == {}
     assert retrieval(separate(people=3, views=1), 3) == {}
+
+
+def measured_people(people: int, views: int) -> tuple[Posteriors, torch.Tensor]:
+    """People of other thighs than each other's, latents that hold the log ratio, and the ratios `[people]`."""
+    thigh = torch.linspace(60, 140, people)
+    points = torch.zeros(people, views, 17, 3)
+    points[..., 2] = 0.9
+    torso = 100.0
+    for side, x in ((0, 10.0), (1, -10.0)):
+        points[..., 5 + side, 0] = points[..., 11 + side, 0] = points[..., 13 + side, 0] = x
+        points[..., 11 + side, 1] = torso
+        points[..., 13 + side, 1] = torso + thigh[:, None]
+        points[..., 15 + side, 2] = 0.0  # ankles are never seen
+    ratio = (thigh / torso).log()
+    mu = ratio[:, None, None].expand(people, views, 1).reshape(-1, 1).clone()
+    identity = torch.arange(people).repeat_interleave(views)
+    # As sure as can be, so that the prior does not pull the mean.
+    known = Posteriors(identity, mu, torch.full_like(mu, -20.0), torch.ones(len(mu)), points.flatten(0, 1))
+    return known, ratio
+
+
+def test_r2_of_bone_ratios_is_one_for_the_truth_and_zero_for_the_mean() -> None:
+    known, ratio = measured_people(people=5, views=4)
+
+    def at_thigh(value: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(value), 6).index_copy(1, torch.tensor([4]), value)
+
+    exact = bone_ratio_r2(known, at_thigh, 2, 0.5)
+    assert exact == pytest.approx({"thigh": 1.0}, abs=1e-5)  # the other bones are alike in all, or not seen
+    mean = bone_ratio_r2(known, lambda mu: at_thigh(torch.full_like(mu, ratio.mean())), 2, 0.5)
+    assert mean == pytest.approx({"thigh": 0.0}, abs=1e-5)
+    worse = bone_ratio_r2(known, lambda mu: at_thigh(2 * ratio.mean() - mu), 2, 0.5)
+    assert worse == pytest.approx({"thigh": -3.0}, abs=1e-4)
+    assert bone_ratio_r2(measured_people(people=2, views=4)[0], at_thigh, 2, 0.5) == {}
+    assert bone_ratio_r2(separate(people=5, views=4), at_thigh, 2, 0.5) == {}
+
+
+def test_use_of_each_dimension() -> None:
+    mu = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    logvar = torch.zeros(2, 2)
+    known = Posteriors(torch.arange(2), mu, logvar, torch.ones(2))
+    assert [vars(use) for use in dimension_use(known)] == [{"variance": 1.0, "kl": 0.5}, {"variance": 0.0, "kl": 0.0}]
+    assert active_dimensions(known) == 1
+
+
+def test_measured_people_have_a_figure_for_their_bones(measured: Path, tmp_path: Path) -> None:
+    settings = config()
+    with torch.no_grad():
+        figures = VaeTask(settings, VaeData.open(measured, settings)).sample(1, tmp_path)
+    assert figures is not None
+    assert figures["bone_ratio_r2"] < 1
+    told = json.loads((tmp_path / "step-000001-posterior.json").read_text())["bone_ratio_r2"]
+    assert set(told) == {"shoulders", "hips", "upper arm", "forearm", "thigh", "shin"}
 
 
 def test_the_bank_of_separate_people() -> None:
