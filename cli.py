@@ -3,7 +3,6 @@
 Rooms are imported inside the commands, so that `bolid --help` answers at once whatever is installed.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,9 +10,24 @@ from typing import Annotated, Literal
 
 import typer
 
-from . import __version__, progress, summaries
-from .arguments import byte_count, picture_size, shares
-from .errors import BolidError, MissingExtraError
+from . import progress, summaries
+from .arguments import (
+    AllowPrivateOption,
+    ConfigOption,
+    ContactOption,
+    DatasetArgument,
+    JsonOption,
+    ResumeOption,
+    SetOption,
+    ShardsOption,
+    VersionOption,
+    WorkspaceOption,
+    assignments,
+    byte_count,
+    picture_size,
+    shares,
+)
+from .errors import EXTRA_OF, BolidError, MissingExtraError
 from .workspace import Workspace
 
 app = typer.Typer(
@@ -26,62 +40,17 @@ app = typer.Typer(
     epilog="Start here: `bolid demo` runs all of it on this machine, with no weights and no internet.",
 )
 train = typer.Typer(no_args_is_help=True, help="Train the Body-ID Encoder, then the adapter.")
-app.add_typer(train, name="train")
 shards_app = typer.Typer(no_args_is_help=True, help="Look into a packed dataset: is it whole, what does it hold.")
-app.add_typer(shards_app, name="shards")
 sites_app = typer.Typer(no_args_is_help=True, help="Site definitions: which are shipped, and whether one fits a page.")
-app.add_typer(sites_app, name="sites")
+runs_app = typer.Typer(no_args_is_help=True, help="Training runs: which there are, and what they came to.")
 models_app = typer.Typer(no_args_is_help=True, help="Networks of others: which are known, fetch them, are they whole.")
+for _name, _group in (("train", train), ("shards", shards_app), ("sites", sites_app), ("runs", runs_app)):
+    app.add_typer(_group, name=_name)
 app.add_typer(models_app, name="models")
-
-EXTRA_OF = {
-    "torch": "train",
-    "diffusers": "train",
-    "transformers": "train",
-    "accelerate": "train",
-    "safetensors": "train",
-    "huggingface_hub": "train",
-    "tensorboard": "train",
-    "ultralytics": "pose",
-    "insightface": "face",
-    "onnxruntime": "face",
-    "ray": "ray",
-    "c2pa": "c2pa",
-}
-"""Optional package -> the extra of bolid that brings it."""
-
-WorkspaceOption = Annotated[
-    Path | None,
-    typer.Option("--workspace", "-w", help="Folder of all files; default: $BOLID_WORKSPACE, else ./bolid-data."),
-]
-ContactOption = Annotated[
-    str | None, typer.Option(help="Mail or web address in the User-Agent; a live site is not asked without one.")
-]
-AllowPrivateOption = Annotated[
-    list[str] | None, typer.Option(help="HOST:PORT of a private or loopback server that may be asked.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines for machines.")]
-ShardsOption = Annotated[Path | None, typer.Option("--shards", help="Folder of shards; default: the workspace's.")]
-DatasetArgument = Annotated[
-    str | None, typer.Argument(metavar="[DIR|URL]", help="Folder or address of the dataset; default: the workspace's.")
-]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with the configuration.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="One key of the configuration, as key=value.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")]
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        print(f"bolid {__version__}")
-        raise typer.Exit
 
 
 @app.callback()
-def _main(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
+def _main(version: VersionOption = False) -> None:
     pass
 
 
@@ -307,7 +276,7 @@ def curate(
     options: dict[str, object] = {"min_res": min_res, "max_aspect": max_aspect, "near_duplicate": near_duplicate}
     options |= {"min_photos": min_photos, "pose_model": pose, "face_model": face, "caption": caption}
     options |= {"exclusions.min_age": min_age, "device": device}
-    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None] + (set_ or [])
+    given = assignments(options, set_)
     if explain:
         from .curation.explain import explain as tell
 
@@ -432,6 +401,9 @@ def train_adapter(
     lightning: Annotated[
         str | None, typer.Option(help="Its few-step UNet, for L_id and L_CLIP: a name, folder or file. [default: base]")
     ] = None,
+    cache: Annotated[
+        Literal["off", "on", "first", "only"] | None, typer.Option(help="Of latents, texts and posteriors.")
+    ] = None,
     baseline: Annotated[
         Literal["none", "ip-adapter"] | None,
         typer.Option(help="ip-adapter: train without the body branch, for comparison. [default: none]"),
@@ -450,11 +422,54 @@ def train_adapter(
     from .training.adapter_config import AdapterConfig
 
     where = Workspace.resolve(workspace)
-    options = {"body": body, "base": base, "baseline": baseline, "lightning.model": lightning}
-    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
-    resolved = load_config(AdapterConfig, config, [*given, *(set_ or ())])
+    options = {"body": body, "base": base, "baseline": baseline, "lightning.model": lightning, "cache.mode": cache}
+    resolved = load_config(AdapterConfig, config, assignments(options, set_))
     folder = _shards(shards, where)
     summaries.run(room.train_adapter(folder, where.run(run), resolved, where.export(resolved.body), resume))
+
+
+@train.command("cache", epilog="Example: `bolid train cache --shards data/shards --body vae`, then `--cache only`")
+def train_cache(
+    shards: ShardsOption = None,
+    body: Annotated[str | None, typer.Option(help="As for bolid train adapter. [default: vae]")] = None,
+    base: Annotated[str | None, typer.Option(help="As for bolid train adapter.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    workspace: WorkspaceOption = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """Make latents, text and posteriors of all photos once, so that a run needs neither VAE nor text encoders."""
+    progress.use_json_lines(json_lines)
+    from .config import load_config
+    from .training import cache_run as room
+    from .training.adapter_config import AdapterConfig
+
+    where = Workspace.resolve(workspace)
+    resolved = load_config(AdapterConfig, config, assignments({"body": body, "base": base}, set_))
+    room.tell(room.fill_cache(_shards(shards, where), where.runs, resolved, where.export(resolved.body)))
+
+
+@runs_app.command("list", epilog="Example: `bolid runs list -w data`, also while a run goes on")
+def runs_list(workspace: WorkspaceOption = None, json_lines: JsonOption = False) -> None:
+    """List the training runs: kind, state, steps, last losses, size."""
+    progress.use_json_lines(json_lines)
+    from .training import runs as room
+
+    room.tell_list(room.find(Workspace.resolve(workspace).runs))
+
+
+@runs_app.command("show", epilog="Example: `bolid runs show adapter -w data`, then open `report.html` of the run")
+def runs_show(
+    name: Annotated[str, typer.Argument(help="Name of the run, a folder under runs/.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the page and the curves; default: the run's.")] = None,
+    workspace: WorkspaceOption = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """Show a run: what its configuration changes, its curves as PNG and HTML, its newest sample grid."""
+    progress.use_json_lines(json_lines)
+    from .training import runs, runs_page
+
+    runs_page.show(runs.folder_of(Workspace.resolve(workspace).runs, name), out)
 
 
 @app.command(epilog='Example: `bolid generate "a person on a beach" --identity 3 --lambda-body 0.8`')
@@ -490,9 +505,8 @@ def generate(
     from .generation.config import GenerateConfig
 
     where = Workspace.resolve(workspace)
-    options = {"lambda_face": lambda_face, "lambda_body": lambda_body, "steps": steps, "guidance": guidance}
-    options |= {"lightning": lightning}
-    options |= {"seed": seed, "count": count, **picture_size(size)}
+    options: dict[str, object] = {"lambda_face": lambda_face, "lambda_body": lambda_body, "lightning": lightning}
+    options |= {"steps": steps, "guidance": guidance, "seed": seed, "count": count, **picture_size(size)}
     encoder = where.export(body) if identity is not None or photo else None
     person = conditions.Person(run=encoder, identity=identity, photos=tuple(photo or ()), face=face)
     made = room.generate(

@@ -113,3 +113,20 @@ def error_classes(root: type[BolidError] = BolidError) -> Iterator[type[BolidErr
     for child in root.__subclasses__():
         if child.__module__ == __name__:
             yield from error_classes(child)
+
+
+EXTRA_OF = {
+    "torch": "train",
+    "diffusers": "train",
+    "transformers": "train",
+    "accelerate": "train",
+    "safetensors": "train",
+    "huggingface_hub": "train",
+    "tensorboard": "train",
+    "ultralytics": "pose",
+    "insightface": "face",
+    "onnxruntime": "face",
+    "ray": "ray",
+    "c2pa": "c2pa",
+}
+"""Optional package -> the extra of bolid that brings it."""

@@ -178,7 +178,9 @@ def accelerator_for(loop: LoopConfig) -> Accelerator:
     precision = ("bf16" if on_gpu else "no") if loop.mixed_precision == "auto" else loop.mixed_precision
     # A branch that runs every n steps, or a head with nothing measured, leaves parameters unused.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(cpu=loop.device == "cpu", mixed_precision=precision, kwargs_handlers=[unused])
+    # Several processes without a GPU find each other only when told that they are to work on the CPU.
+    on_cpu = loop.device == "cpu" or (not on_gpu and int(os.environ.get("WORLD_SIZE", "1")) > 1)
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[unused])
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise TrainingError(
             f"checkpoints under {accelerator.distributed_type.value} are not supported yet; run accelerate config "

@@ -140,7 +140,7 @@ def test_keypoints_and_boxes_lie_where_the_body_is(judged):
         overlap = intersection_over_union((left, top, right, bottom), truth.person_box)
         assert overlap > 0.7
         assert row["pose_model"] == "demo-pose"
-    assert np.median(errors) < 0.2
+    assert np.median(errors) < 0.1
 
 
 def intersection_over_union(one: tuple[float, ...], other: tuple[float, ...]) -> float:
