@@ -134,9 +134,12 @@ def wheel_cells() -> list[Figure]:
 
 def wheel_labels() -> list[Figure]:
     """Return where the names of the views stand around a wheel."""
-    edge = _HOLE + len(RINGS) * _RING + 11
+    edge = _HOLE + len(RINGS) * _RING + 8
     places = [(view, *_at(sector, edge)) for sector, (view, _) in enumerate(SECTORS)]
-    return [{"name": name, "x": _round(x), "y": _round(y + 3)} for name, x, y in places]
+    sides = {-1: "end", 0: "middle", 1: "start"}
+    return [
+        {"name": name, "x": _round(x), "y": _round(y + 3), "anchor": sides[round(x / edge)]} for name, x, y in places
+    ]
 
 
 def coverage_table(coverage: Coverage) -> Figure:

@@ -137,7 +137,7 @@ class ShapeNetwork(nn.Module):
     """A Gaussian over the whitened shape from each photo; photos of one person multiply (see `combine`).
 
     It finds the 17 keypoints in space first, and reads the shape from the lengths between them and from what the
-    picture shows besides.
+    picture shows besides. `calibration` scales means and precisions; it is 1 while training.
 
     Args:
         width: of the trunk.
@@ -146,6 +146,7 @@ class ShapeNetwork(nn.Module):
         whitened: K.
     """
 
+    calibration: Tensor
     mean: Tensor
     basis: Tensor
 
@@ -159,6 +160,7 @@ class ShapeNetwork(nn.Module):
         self.posterior = nn.Sequential(
             nn.Linear(128 + KEYPOINTS * 4 + len(BONES), 192), nn.ReLU(), nn.Linear(192, 2 * whitened)
         )
+        self.register_buffer("calibration", torch.ones(2))
         self.register_buffer("mean", torch.zeros(len(names)))
         self.register_buffer("basis", torch.zeros(whitened, len(names)))
 
@@ -181,7 +183,8 @@ class ShapeNetwork(nn.Module):
         lengths = ((ends[:, :, 0] - ends[:, :, 1]).square().sum(-1) + 1e-4).sqrt().log()
         seen = torch.cat([self.squeeze(grid).float(), posed.flatten(1), lengths], 1)
         mu, log_precision = self.posterior(seen).float().chunk(2, -1)
-        return mu, torch.exp(log_precision.clamp(-LOG_PRECISION_LIMIT, LOG_PRECISION_LIMIT)), keypoints
+        precision = torch.exp(log_precision.clamp(-LOG_PRECISION_LIMIT, LOG_PRECISION_LIMIT))
+        return mu * self.calibration[0], precision * self.calibration[1], keypoints
 
     @staticmethod
     def combine(mu: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
@@ -276,7 +279,7 @@ class ShapeJudge:
 
 def save(network: AttributeNetwork | ShapeNetwork, folder: Path) -> None:
     """Write a judge's weights in float16 (statistics in float32) and its configuration."""
-    exact = ("running_mean", "running_var", "mean", "basis")
+    exact = ("running_mean", "running_var", "mean", "basis", "calibration")
     weights = {
         name: (tensor if name.rsplit(".", 1)[-1] in exact else tensor.half()).contiguous()
         for name, tensor in network.state_dict().items()

@@ -19,7 +19,8 @@ def train(work: Path, out: Path) -> None:
     """
     torch.set_num_threads(1)
     seen, unseen = photos(judges_data.training_views(work)), photos(judges_data.unseen_views(work))
+    held_out = photos(judges_data.calibration_views(work))
     progress.say(str(judges_attributes.train(seen, unseen, out / "attributes")))
     start = load_network(out / "attributes", AttributeNetwork)
-    progress.say(str(judges_shape.train(seen, unseen, out / "shape", start)))
+    progress.say(str(judges_shape.train(seen, held_out, unseen, out / "shape", start)))
     progress.say(str(judges_clip.train(seen, unseen, out / "clip")))

@@ -17,6 +17,8 @@ PHOTOS = 4
 """Photos of each identity that is learned from; every second one is of the whole body."""
 TEST_SEED = 930_004
 """World of the people that the figures are measured on."""
+CALIBRATION_SEED = 930_005
+CALIBRATION_IDENTITIES = 96
 TEST_IDENTITIES = 256
 TEST_PHOTOS = 8
 
@@ -65,6 +67,12 @@ def keypoints(shots_: Sequence[corpus.Shot]) -> NDArray[np.float32]:
 def training_views(work: Path, workers: int | None = 1, identities: range = range(IDENTITIES)) -> Iterator[View]:
     """The photos to learn from, rendered where they are not yet."""
     return corpus.rendered(shots(corpus.TRAINING["judges"], identities, PHOTOS), keep, work / "renders", workers)
+
+
+def calibration_views(work: Path, workers: int | None = 1) -> Iterator[View]:
+    """The photos that tell how sure a judge may be: a third world's people, photographed as those to measure on."""
+    people_ = range(CALIBRATION_IDENTITIES)
+    return corpus.rendered(shots(CALIBRATION_SEED, people_, TEST_PHOTOS), keep, work / "renders", workers)
 
 
 def unseen_views(work: Path, workers: int | None = 1) -> Iterator[View]:

@@ -104,7 +104,7 @@ def test_a_shape_is_read_from_several_photos_of_a_person(images: NDArray[np.uint
     assert judge.names == people.SHAPE_NAMES
     assert judge.valid.sum() >= 10
     several, one = r2(together, truth)[judge.valid].mean(), r2(single.reshape(-1, 22), truth.repeat(4, 0))
-    assert several > 0.1  # the aim is 0.8, which this judge misses by far; its card says so
+    assert several > 0.4  # the aim is 0.8, which this judge misses; its card says so
     assert several > one[judge.valid].mean()
 
 
