@@ -304,6 +304,7 @@ for turn in range(300):
     content = bytes([number]) * 900
     if dies and turn == 150:
         Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)  # written, not yet named
+        number, content = 99, bytes([99]) * 900  # that no other process has written
     with cache.filling(shard, number):
         found = cache.get(shard, number, 5, 900)
         assert found is None or found == content[5:], number
