@@ -30,6 +30,8 @@ class FaceConfig(Config):
     """Least score of the detector (Immich's)."""
     min_side: float = Field(40, ge=0)
     """Shorter side of the box, px."""
+    max_roll: float = Field(60, ge=0, le=180)
+    """Degrees by which a face may be turned in the picture, as that of somebody who lies."""
 
 
 class IdentityConfig(Config):

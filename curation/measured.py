@@ -135,6 +135,8 @@ def _face(row: _Row, quality: _Row, person: Person | None, config: CurateConfig)
         return len(boxes), None
     if person is not None and views.view(views.yaw(person.keypoints, config.pose.keypoint)) == "back":
         picked = replace(picked, usable=False)  # a sliver of a cheek, or an ear taken for a face
+    if abs(face_stage.roll(landmarks[picked.index].reshape(5, 2))) > config.face.max_roll:
+        picked = replace(picked, usable=False)
     sharp, light = (_at(quality, name, picked.index) for name in _FACES_QUALITY)
     at = picked.index
     return len(boxes), MainFace(picked, boxes[at], landmarks[at].reshape(5, 2), embeddings[at], sharp, light)

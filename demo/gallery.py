@@ -57,6 +57,7 @@ DIRT_OF_24: dict[Kind, int] = {
 
 STRANGER_YAW = 50.0
 """Degrees by which a wrong person is turned from the camera at most."""
+STRANGER_POSE = "standing"
 MIN_PHOTOS = 6
 """Fewest photos of a gallery: fewer leave nothing to learn from."""
 
@@ -187,9 +188,9 @@ def _content(folder: Path, offer: Offer, seed: int) -> tuple[bytes, str]:
     identity = OUTSIDER + int(generator.integers(1000)) if wrong else offer.identity
     companions = (OUTSIDER + int(generator.integers(1000)),) if offer.kind == Kind.TWO_PEOPLE else ()
     size = _size(generator, undersized=offer.kind == Kind.UNDERSIZED)
-    # A stranger seen from behind is nothing that anybody could tell from the photo.
-    turned = {"yaw": float(generator.uniform(-STRANGER_YAW, STRANGER_YAW))} if wrong else {}
-    photo = people.take_photo(seed, identity, offer.number, size=size, companions=companions, **turned)
+    # A stranger seen from behind is nothing that anybody could tell from the photo, and no face is measured that lies.
+    posed = {"yaw": float(generator.uniform(-STRANGER_YAW, STRANGER_YAW)), "pose": STRANGER_POSE} if wrong else {}
+    photo = people.take_photo(seed, identity, offer.number, size=size, companions=companions, **posed)
     image = photo.image
     if offer.kind == Kind.BLURRED:
         radius = 0.015 * min(size)

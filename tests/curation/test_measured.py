@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from bolid.curation.config import CurateConfig
 from bolid.curation.measured import measured
+from bolid.curation.stages.face import roll
 
 
 def scores(turned_away: bool) -> pa.Table:
@@ -22,6 +23,19 @@ def scores(turned_away: bool) -> pa.Table:
         "people_sharpness": [50.0], "people_exposure": [0.5], "faces_sharpness": [50.0], "faces_exposure": [0.5],
     }  # fmt: skip
     return pa.Table.from_pylist([row])
+
+
+@pytest.mark.parametrize(
+    ("down", "degrees"), [((0, 1), 0), ((-1, 1), 45), ((-1, 0), 90), ((1, 0), -90), ((0, -1), 180), ((0, 0), 0)]
+)
+def test_the_roll_of_a_face_is_that_of_the_line_from_eyes_to_mouth(down: tuple[int, int], degrees: float) -> None:
+    """Clockwise in a picture whose y points down: the mouth of a face turned right by 90 degrees lies to the left."""
+    x, y = down
+    eyes = [(10 + y, 10 - x), (10 - y, 10 + x)]
+    mouth = [(10 + 5 * x + y, 10 + 5 * y - x), (10 + 5 * x - y, 10 + 5 * y + x)]
+    found = roll(np.array([*eyes, (10, 10), *mouth], np.float32))
+    assert abs(found) == pytest.approx(abs(degrees), abs=1e-3)
+    assert degrees in (0, 180) or found == pytest.approx(degrees, abs=1e-3)
 
 
 @pytest.mark.parametrize("turned_away", [False, True])
