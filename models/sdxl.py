@@ -38,18 +38,26 @@ TEXT_WIDTH = 32  # each of the two text encoders; the UNet sees both side by sid
 TIME_ID_WIDTH = 8
 
 
-def load_base(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> StableDiffusionXLPipeline:
+ENCODERS = ("vae", "text_encoder", "text_encoder_2")
+
+
+def load_base(
+    name: str, seed: int = 0, dtype: torch.dtype = torch.float32, *, encoders: bool = True
+) -> StableDiffusionXLPipeline:
     """Load the pipeline `name`: `random-tiny`, a name of the registry, a folder of `save_pretrained` or a hub name.
 
     Args:
         name: what to load.
         seed: of the random weights of `random-tiny`; without effect on real weights.
         dtype: of all weights.
+        encoders: False leaves out VAE and text encoders, whose files need not be there.
 
     Raises:
         ModelError: the folder or the cached repository is missing or no SDXL pipeline.
     """
-    pipe = _random_tiny(seed) if name == RANDOM_TINY else _stored(name, dtype)
+    absent: dict[str, Any] = {} if encoders else dict.fromkeys(ENCODERS)
+    pipe = _random_tiny(seed) if name == RANDOM_TINY else _stored(name, dtype, absent)
+    pipe.register_modules(**absent)  # type: ignore[no-untyped-call]
     move(pipe, torch.device("cpu"), dtype)
     pipe.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
     for module in networks(pipe):
@@ -58,8 +66,8 @@ def load_base(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> S
 
 
 def networks(pipe: StableDiffusionXLPipeline) -> tuple[nn.Module, ...]:
-    """Return the networks of a pipeline."""
-    return pipe.unet, pipe.vae, pipe.text_encoder, pipe.text_encoder_2
+    """Return the networks that a pipeline has."""
+    return tuple(each for each in (pipe.unet, pipe.vae, pipe.text_encoder, pipe.text_encoder_2) if each is not None)
 
 
 def move(pipe: StableDiffusionXLPipeline, device: torch.device, dtype: torch.dtype) -> None:
@@ -106,7 +114,7 @@ def time_ids(original_size_B2: Tensor, crop_top_left_B2: Tensor, target_size: tu
     return torch.cat([original_size_B2, crop_top_left_B2, target_B2], 1).float()
 
 
-def _stored(name: str, dtype: torch.dtype) -> StableDiffusionXLPipeline:
+def _stored(name: str, dtype: torch.dtype, absent: dict[str, Any]) -> StableDiffusionXLPipeline:
     known, variant, where = registry.find(name), None, name
     if known is not None and ("/" not in name or registry.absence(known) is None):
         where, variant = str(registry.local(name)), known.hints.get("variant")
@@ -115,7 +123,9 @@ def _stored(name: str, dtype: torch.dtype) -> StableDiffusionXLPipeline:
         raise ModelError(f"{name} is no diffusers pipeline (no model_index.json); give a folder of save_pretrained")
     disable_progress_bar()
     try:
-        return StableDiffusionXLPipeline.from_pretrained(where, local_files_only=True, dtype=dtype, variant=variant)
+        return StableDiffusionXLPipeline.from_pretrained(
+            where, local_files_only=True, dtype=dtype, variant=variant, **absent
+        )
     except (OSError, ValueError) as error:
         if folder.exists():
             raise ModelError(f"{name} cannot be loaded: {error}") from error

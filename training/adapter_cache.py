@@ -1,16 +1,12 @@
 """How a run of the adapter uses the cache: where it is, what is loaded beside it, and when it is filled."""
 
 from pathlib import Path
-from typing import Any
 
-import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 
 from .. import progress
-from ..errors import ModelError
-from ..models import registry
 from ..models.body_encoder import BodyEncoder
-from ..models.sdxl import RANDOM_TINY, load_base
+from ..models.sdxl import load_base
 from . import cache_fill
 from .adapter_config import AdapterConfig
 from .adapter_data import sizes_of_rows
@@ -22,7 +18,6 @@ from .task import Batch
 from .trainer import accelerator_for
 
 FOLDER = "cache"
-ENCODERS = ("vae", "text_encoder", "text_encoder_2")
 
 
 def load(config: AdapterConfig) -> StableDiffusionXLPipeline:
@@ -31,25 +26,7 @@ def load(config: AdapterConfig) -> StableDiffusionXLPipeline:
     Raises:
         ModelError: the base is missing or no SDXL pipeline.
     """
-    if config.cache.mode != "only":
-        return load_base(config.base)
-    absent: dict[str, Any] = dict.fromkeys(ENCODERS)
-    if config.base == RANDOM_TINY:
-        tiny = load_base(config.base)
-        tiny.register_modules(**absent)  # type: ignore[no-untyped-call]
-        return tiny
-    known, variant, where = registry.find(config.base), None, config.base
-    if known is not None and ("/" not in config.base or registry.absence(known) is None):
-        where, variant = str(registry.local(config.base)), known.hints.get("variant")
-    try:
-        pipe = StableDiffusionXLPipeline.from_pretrained(
-            where, local_files_only=True, dtype=torch.float32, variant=variant, **absent
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{config.base} cannot be loaded: {error}") from error
-    pipe.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
-    pipe.unet.requires_grad_(False).eval()
-    return pipe
+    return load_base(config.base, encoders=config.cache.mode != "only")
 
 
 def opened(

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ModelError
 from ..models.adapter import AdapterBundle
 from ..models.body_encoder import BodyEncoder, aggregate_views
-from ..models.sdxl import Text, networks, time_ids
+from ..models.sdxl import Text, move, time_ids
 from .adapter_conditions import Conditions, face_of
 from .encoders import AdapterCache, FrozenEncoders
 from .task import Batch
@@ -64,9 +64,7 @@ class AdapterModel:
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move all networks to `device`, the base also to `dtype`."""
-        for network in networks(self.pipe):
-            if network is not None:  # with cache.mode = only
-                nn.Module.to(network, device, dtype)
+        move(self.pipe, device, dtype)
         self.bundle.to(device)
         self.encoder.to(device)
         self.alphas = self.alphas.to(device)
