@@ -9,6 +9,7 @@ from typing import Literal
 
 from ..errors import MissingExtraError, ModelError
 from ..models import registry
+from ..models.download import file_sha256
 
 Part = Literal["pose", "face", "caption"]
 
@@ -94,8 +95,8 @@ def digest(path: Path) -> str:
     """
     try:
         if path.is_file():
-            return _sha256(path)
-        sums = sorted(_sha256(file) for file in path.glob("*.onnx")) or sorted(_hub_sums(path))
+            return file_sha256(path)
+        sums = sorted(file_sha256(file) for file in path.glob("*.onnx")) or sorted(_hub_sums(path))
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()
@@ -110,9 +111,4 @@ def _hub_sums(folder: Path) -> Iterator[str]:
         if known is not None and known.sha256 is not None and known.bytes == file.stat().st_size:
             yield known.sha256
         else:
-            yield _sha256(file)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            yield file_sha256(file)

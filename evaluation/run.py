@@ -10,8 +10,9 @@ from PIL import Image
 from .. import progress
 from ..errors import ModelError
 from ..models.adapter import CONDITIONS, AdapterBundle
-from ..models.adapter_files import file_sha256, require_encoder
+from ..models.adapter_files import require_encoder
 from ..models.body_encoder import DECODER_FILE, ENCODER_FILE, BodyDecoder, BodyEncoder
+from ..models.download import file_sha256
 from ..models.sdxl import load_base
 from ..training import adapter_data, adapter_samples
 from ..training.adapter_config import AdapterConfig

@@ -14,8 +14,9 @@ from torch import Tensor
 from .. import progress
 from ..errors import UsageError
 from ..models.adapter import AdapterBundle, Scale
-from ..models.adapter_files import file_sha256, require_encoder
+from ..models.adapter_files import require_encoder
 from ..models.body_encoder import ENCODER_FILE
+from ..models.download import file_sha256
 from ..models.lightning import load_few_step_unet
 from ..models.sampling import sample
 from ..models.sdxl import SDXL, load_base, move

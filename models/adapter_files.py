@@ -1,6 +1,5 @@
 """Adapter weights on disk: safetensors files that equal adapters share to the byte, and stock loaders read aligned."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import ModelError
+from .download import file_sha256
 
 ALIGNMENT = 64  # bytes; what a CPU's vector kernels want
 
@@ -42,12 +42,6 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{file} is damaged ({error}); export the adapter again") from error
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file of weights."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_encoder(header: dict[str, str], adapter: Path, encoder: Path) -> None:

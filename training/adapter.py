@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from .. import __version__, atomic
 from ..models import sdxl  # noqa: F401 - its import of diffusers' pipelines is silent, so it must be the first
 from ..models.adapter import AdapterBundle, ConditionShape
-from ..models.adapter_files import file_sha256
 from ..models.body_encoder import ENCODER_FILE, BodyEncoder
+from ..models.download import file_sha256
 from ..models.projectors import FACE_DIM
 from ..shards.index import index_hash
 from . import adapter_cache, adapter_data, adapter_samples, lightning, model_card

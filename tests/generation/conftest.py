@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from bolid.models.adapter import AdapterBundle, ConditionShape
-from bolid.models.adapter_files import file_sha256
+from bolid.models.download import file_sha256
 from bolid.models.sdxl import load_base
 
 _spec = importlib.util.spec_from_file_location("tiny_world", Path(__file__).with_name("tiny_world.py"))
