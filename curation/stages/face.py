@@ -109,13 +109,17 @@ class Face:
         index: its row among the faces that were recorded.
         score: the detector's.
         side: shorter side of the box, px.
-        usable: large and certain enough to tell people apart by.
+        usable: large and certain enough to tell people apart by, and no wider than a face can be.
     """
 
     index: int
     score: float
     side: float
     usable: bool
+
+
+WIDEST = 1.6
+"""A box wider than so many heights holds no face: even one that lies on its side is 1.4 wide; limbs and folds are."""
 
 
 def main_face(
@@ -149,9 +153,9 @@ def main_face(
             return None
         rank = np.where(hers, held + rank / (rank.max() + 1), -1.0)
     index = int(np.argmax(rank))
-    side = float(min(boxes[index, 2] - boxes[index, 0], boxes[index, 3] - boxes[index, 1]))
-    score = float(scores[index])
-    return Face(index, score, side, score >= min_score and side >= min_side)
+    width, height = (boxes[index, 2:] - boxes[index, :2]).tolist()
+    side, score = min(width, height), float(scores[index])
+    return Face(index, score, side, score >= min_score and side >= min_side and width <= WIDEST * height)
 
 
 def roll(landmarks: Floats) -> float:

@@ -170,6 +170,13 @@ def test_a_face_is_usable_when_it_is_certain_and_large(score: float, side: float
     assert picked.usable is usable
 
 
+@pytest.mark.parametrize(("width", "height", "usable"), [(96, 60, True), (97, 60, False), (60, 150, True)])
+def test_what_is_wider_than_a_face_lying_on_its_side_is_not_usable(width: int, height: int, usable: bool):
+    picked = face.main_face(boxes((0, 0, width, height)), np.array([0.9], np.float32), None, None, 0.7, 40)
+    assert picked is not None
+    assert picked.usable is usable
+
+
 def test_nothing_is_rejected_for_its_quality_unless_asked():
     assert quality.decide(0.0, 0.0, None, None, None) is None
     verdicts = [

@@ -68,7 +68,7 @@ def test_people_and_their_keypoints_are_found(estimate, photos):
     recall, pck = judge(photos, found)
     assert recall >= 0.98
     # 0.90 is the aim, which the network of this card does not reach: what it says must hold for others too.
-    assert pck >= min(0.90, json.loads((FOLDER / "figures.json").read_text())["pck_at_0.1_torso"] - 0.08)
+    assert pck >= min(0.90, json.loads((FOLDER / "figures.json").read_text())["pck_at_0.1_torso"] - 0.06)
 
 
 def test_empty_rooms_are_empty(estimate):
