@@ -27,6 +27,9 @@ DatasetArgument = Annotated[
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with the configuration.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="One key of the configuration, as key=value.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")]
+KeepOption = Annotated[
+    int | None, typer.Option("--keep", min=1, help="Checkpoints that are kept, the newest ones. [default: 3]")
+]
 
 
 def _print_version(asked: bool) -> None:

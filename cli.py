@@ -17,6 +17,7 @@ from .arguments import (
     ContactOption,
     DatasetArgument,
     JsonOption,
+    KeepOption,
     ResumeOption,
     SetOption,
     ShardsOption,
@@ -375,6 +376,7 @@ def train_vae(
     config: ConfigOption = None,
     set_: SetOption = None,
     resume: ResumeOption = False,
+    keep: KeepOption = None,
     workspace: WorkspaceOption = None,
     json_lines: JsonOption = False,
 ) -> None:
@@ -385,7 +387,7 @@ def train_vae(
     from .training.vae_config import VaeConfig
 
     where = Workspace.resolve(workspace)
-    resolved = load_config(VaeConfig, config, set_ or ())
+    resolved = load_config(VaeConfig, config, assignments({"loop.keep": keep}, set_))
     summaries.run(room.train_vae(_shards(shards, where), where.run(run), resolved, resume))
 
 
@@ -412,6 +414,7 @@ def train_adapter(
     config: ConfigOption = None,
     set_: SetOption = None,
     resume: ResumeOption = False,
+    keep: KeepOption = None,
     workspace: WorkspaceOption = None,
     json_lines: JsonOption = False,
 ) -> None:
@@ -422,7 +425,8 @@ def train_adapter(
     from .training.adapter_config import AdapterConfig
 
     where = Workspace.resolve(workspace)
-    options = {"body": body, "base": base, "baseline": baseline, "lightning.model": lightning, "cache.mode": cache}
+    options: dict[str, object] = {"body": body, "base": base, "baseline": baseline, "lightning.model": lightning}
+    options |= {"cache.mode": cache, "loop.keep": keep}
     resolved = load_config(AdapterConfig, config, assignments(options, set_))
     folder = _shards(shards, where)
     summaries.run(room.train_adapter(folder, where.run(run), resolved, where.export(resolved.body), resume))

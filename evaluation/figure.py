@@ -46,17 +46,20 @@ def absent(name: str, note: str, network: str = "") -> Figure:
     return Figure(name, None, network=network, note=note)
 
 
-NEEDS: dict[str, str] = {
-    "FID": "InceptionV3 (pool3, TF weights)",
-    "IS": "InceptionV3 (logits, TF weights)",
-    "CLIP-T": "CLIP ViT-L/14",
-    "CLIP-I": "CLIP ViT-L/14",
-    "ID": "ArcFace (InsightFace buffalo_l)",
-    "ID(P)": "ArcFace (InsightFace buffalo_l) and CLIP ViT-L/14",
+_INCEPTION, _CLIP, _ARCFACE = "InceptionV3 (TF weights)", "CLIP ViT-L/14", "ArcFace (InsightFace buffalo_l)"
+_NO_LOADER = "for which bolid has no loader yet"
+_NOT_USED = "which bolid loads elsewhere, but bolid eval does not use yet"
+NEEDS: dict[str, tuple[str, str]] = {
+    "FID": (_INCEPTION, _NO_LOADER),
+    "IS": (_INCEPTION, _NO_LOADER),
+    "CLIP-T": (_CLIP, _NOT_USED),
+    "CLIP-I": (_CLIP, _NOT_USED),
+    "ID": (_ARCFACE, _NOT_USED),
+    "ID(P)": (f"{_ARCFACE} and {_CLIP}", _NOT_USED),
 }
-"""Figures of the documents and the network that each needs."""
+"""Figures of the documents, the network that each needs, and why it is not there."""
 
 
 def unmeasured() -> list[Figure]:
-    """Return the rows of the documents' figures whose networks bolid cannot load yet."""
-    return [absent(name, f"needs {network}, which bolid cannot load yet", network) for name, network in NEEDS.items()]
+    """Return the rows of the documents' figures that bolid does not measure yet."""
+    return [absent(name, f"needs {network}, {why}", network) for name, (network, why) in NEEDS.items()]

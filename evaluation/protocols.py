@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..models.body_encoder import BodyDecoder, BodyEncoder
+from ..models.body_mask import body_mask
 from ..training.losses import reconstruction
 from . import metrics
 from .features import Views, as_views, picture_features
@@ -39,10 +40,17 @@ def retrieval_figures(people: Sequence[Views]) -> list[Figure]:
 
 @torch.no_grad()
 def reconstruction_figures(people: Sequence[Views], decoder: BodyDecoder) -> list[Figure]:
-    """Return the mean absolute error of each view drawn from its person's other views, and from another person's."""
+    """Return the mean absolute error of each view drawn from its person's other views, and from another person's.
+
+    It is measured on the person, as in training; on all of the crop where no pose was measured.
+    """
     own = [_left_out(person, person, decoder, j) for person in people for j in range(len(person.rows))]
     name = "Leave-one-out reconstruction L1"
-    figures = [Figure(name, float(np.mean(own)), "of -1..1", len(own), BODY_DECODER, "body from the other views")]
+    figures = [
+        Figure(
+            name, float(np.mean(own)), "of -1..1", len(own), BODY_DECODER, "on the person, body from the other views"
+        )
+    ]
     if len(people) < 2:
         return [*figures, absent(f"{name}, wrong body", "needs two held-out people", BODY_DECODER)]
     others = [*people[1:], people[0]]
@@ -125,4 +133,6 @@ def _left_out(target: Views, source: Views, decoder: BodyDecoder, j: int) -> flo
     """Return the L1 of view j of `target` drawn with the body of `source` without its view j."""
     kept = [view for view in range(len(source.rows)) if view != j]
     drawn = decoder(source.body(kept)[None], target.keypoints[j : j + 1])
-    return float(reconstruction(drawn, target.pixels[j : j + 1], torch.ones(1)))
+    size = (drawn.shape[-1], drawn.shape[-2])
+    mask = body_mask(target.keypoints[j : j + 1], size, size)
+    return float(reconstruction(drawn, target.pixels[j : j + 1], torch.ones(1), mask))

@@ -87,8 +87,9 @@ class BodyEncoder(nn.Module):
         pixels = fitted(views.flatten(0, 1), self.config.size)
         features = self.stages(self.stem(torch.cat([pixels, maps.to(pixels.dtype)], 1)))
         pooled = F.adaptive_avg_pool2d(features, POOLED).flatten(1)
-        # The posterior is float32 also under autocast: precisions of many views add up.
-        mu, logvar = self.posterior(pooled).float().unflatten(0, (batch, count)).chunk(2, -1)
+        # The posterior is made in float32 also under autocast: precisions of many views add up.
+        with torch.autocast(pooled.device.type, enabled=False):
+            mu, logvar = self.posterior(pooled.float()).unflatten(0, (batch, count)).chunk(2, -1)
         return mu, logvar.clamp(-LOGVAR_LIMIT, LOGVAR_LIMIT)
 
     def encode(self, views: Tensor, keypoints: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

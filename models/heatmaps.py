@@ -31,5 +31,9 @@ def body_heatmaps(keypoints: Tensor, crop: tuple[int, int], size: tuple[int, int
 
 def _spots(centres: Tensor, length: int, spread: float) -> Tensor:
     """Return `exp(-(i + 1/2 - centre)² / (2 spread²))` for the pixels i of a line: `[*, K, length]`."""
-    pixels = torch.arange(length, device=centres.device, dtype=centres.dtype) + 0.5
-    return torch.exp(-0.5 * ((pixels - centres[..., None]) / spread) ** 2)
+    return torch.exp(-0.5 * ((pixel_centres(length, centres) - centres[..., None]) / spread) ** 2)
+
+
+def pixel_centres(length: int, like: Tensor) -> Tensor:
+    """Return where the middles of a line's pixels are, `[length]`, on the device and in the type of `like`."""
+    return torch.arange(length, device=like.device, dtype=like.dtype) + 0.5

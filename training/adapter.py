@@ -14,7 +14,7 @@ from ..models.body_encoder import ENCODER_FILE, BodyEncoder
 from ..models.download import file_sha256
 from ..models.projectors import FACE_DIM
 from ..shards.index import index_hash
-from . import adapter_cache, adapter_data, adapter_samples, lightning, model_card
+from . import adapter_cache, adapter_data, adapter_samples, lightning, losses, model_card
 from .adapter_conditions import drop, dropped
 from .adapter_config import AdapterConfig
 from .adapter_model import AdapterModel
@@ -83,7 +83,7 @@ class AdapterTask:
         noise = noise_like(latents, self.config.noise_offset)
         each = model.errors(batch, latents, conditions, times, noise)
         each = each * min_snr_weight(model.alphas[times], self.config.min_snr_gamma)
-        diff = weighted_mean(each, batch["loss_weight"])
+        diff = losses.weighted_mean(each, batch["loss_weight"])
         total, terms = diff, {"diff": diff.detach()}
         if self.branch is not None and self.branch.runs(step):
             for name, (weight, value) in self.branch.terms(batch, latents, whole).items():
@@ -133,11 +133,6 @@ class AdapterTask:
         return torch.autocast(self.model.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
-def weighted_mean(each_B: Tensor, weight_B: Tensor) -> Tensor:
-    """Return the mean weighted by the samples' loss weights; 0 when all weights are 0."""
-    return (each_B * weight_B).sum() / weight_B.sum().clamp(min=1e-8)
-
-
 def shapes(config: AdapterConfig, latent: int) -> dict[str, ConditionShape]:
     """Return the branches that the run trains: face and body, or the face alone for the IP-Adapter baseline."""
     both = {"face": ConditionShape(FACE_DIM, config.face_tokens), "body": ConditionShape(latent, config.body_tokens)}
@@ -173,6 +168,7 @@ def described(config: AdapterConfig, body: Path) -> dict[str, str]:
         "resolution": str(config.resolution),
         "steps": str(config.loop.steps),
         "rank": str(config.rank),
+        "mask": config.mask,
         "body_encoder_sha256": file_sha256(body / ENCODER_FILE),
     }
 

@@ -124,6 +124,10 @@ class AdapterConfig(RunConfig):
     face_tokens: PositiveInt = Field(default=4, description="tokens of the face branch")
     body_tokens: PositiveInt = Field(default=4, description="tokens of the body branch")
     rank: NonNegativeInt = Field(default=0, description="of the trained part of K and V; 0 trains whole matrices")
+    mask: Literal["none", "box", "person"] = Field(
+        default="none",
+        description="where in the picture face and body act: everywhere, in the person box, or round the keypoints",
+    )
     noise_offset: NonNegativeFloat = Field(default=0.0, description="share of noise that is one number a channel")
     min_snr_gamma: NonNegativeFloat = Field(default=0.0, description="limit of the signal-to-noise weight; 0 for none")
     cache: CacheConfig = CacheConfig()
@@ -156,6 +160,11 @@ class AdapterConfig(RunConfig):
         if self.aspects and self.resolution % self.aspect_step:
             raise ValueError(
                 f"resolution {self.resolution} must be a multiple of aspect_step {self.aspect_step} for aspects = true"
+            )
+        if self.aspects and self.mask != "none" and self.aspect_step % 32:
+            raise ValueError(
+                f"aspect_step {self.aspect_step} must be a multiple of 32 for mask = {self.mask}, so that the mask "
+                "fits the resolution of every layer"
             )
         return self
 

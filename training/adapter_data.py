@@ -27,6 +27,7 @@ def dataset(
         cache,
         config.caption_fallback,
         pictures=config.weights.clip_image > 0,
+        mask=config.mask,
         refs=config.refs,
         size=config.resolution,
         reference_size=body.size,

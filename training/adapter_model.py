@@ -116,7 +116,7 @@ class AdapterModel:
         """Return eps_theta(x_t, c_text, c_face, c_body, t), float32 `[B, 4, h, w]`.
 
         Args:
-            batch: for the size conditions.
+            batch: for the size conditions; with `person_mask` `[B, 1, h, w]` face and body act there only.
             noisy: x_t, `[B, 4, h, w]`.
             conditions: of each sample.
             times: t, `[B]`.
@@ -131,8 +131,10 @@ class AdapterModel:
             "time_ids": time_ids(batch["original_size"], batch["crop_top_left"], size).to(dtype),
             "image_embeds": conditions.embeddings(self.bundle.conditions),
         }
+        masks = [batch["person_mask"]] * len(self.bundle.conditions) if "person_mask" in batch else None
+        options = {"cross_attention_kwargs": {"ip_adapter_masks": masks}} if masks else {}
         states = conditions.text.states.to(dtype)
-        predicted: Tensor = unet(noisy.to(dtype), times, states, added_cond_kwargs=added).sample
+        predicted: Tensor = unet(noisy.to(dtype), times, states, added_cond_kwargs=added, **options).sample
         return predicted.float()
 
     @torch.no_grad()

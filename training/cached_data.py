@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from ..shards.dataset import IdentityDataset, Item, View
+from ..shards.geometry import picture_window
 from ..shards.index import read_index, whole
 from ..shards.sampler import Draw
+from . import person_masks
 from .cache import Space
 from .encoders import AdapterCache, photo_key, text_key
 
@@ -31,6 +33,7 @@ class CachedDataset(IdentityDataset):
         cache: None gives the items of `IdentityDataset`.
         caption_fallback: text of photos without a caption.
         pictures: decode references also where their posteriors are cached, because a loss looks at them.
+        mask: other than `none`: every item has `person_mask`, `[1, h, w]` in 0..1, where its person is in the target.
     """
 
     def __init__(
@@ -40,10 +43,11 @@ class CachedDataset(IdentityDataset):
         cache: AdapterCache | None,
         caption_fallback: str,
         pictures: bool = False,
+        mask: person_masks.Kind = "none",
         **options: Any,  # noqa: ANN401  (those of IdentityDataset)
     ) -> None:
         super().__init__(shards, split, crop="image", reference_crop="person", pixels="uint8", **options)
-        self._cache, self._fallback, self._pictures = cache, caption_fallback, pictures
+        self._cache, self._fallback, self._pictures, self._mask = cache, caption_fallback, pictures, mask
         self._photos = _photo_digests(shards, split) if cache else []
 
     def __getitem__(self, item: int | Draw) -> Item:
@@ -92,6 +96,16 @@ class CachedDataset(IdentityDataset):
             "reference_photos": [self.photo(row)],
         }
         return {**self._target(Draw(row, size=size)), **item}
+
+    def _target_fields(self, target: View, draw: Draw) -> Item:
+        fields = super()._target_fields(target, draw)
+        size, record = draw.size or self.size, target.record
+        if self._mask == "box":
+            window = picture_window(record.size, size)
+            fields["person_mask"] = person_masks.of_box(record.person_box, window, size)
+        elif self._mask == "person":
+            fields["person_mask"] = person_masks.of_keypoints(fields["keypoints"], size)
+        return fields
 
     def _target(self, draw: Draw) -> Item:
         fields = self._target_fields(self._view(draw.target, draw.size or self.size, self.crop), draw)

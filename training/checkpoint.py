@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -104,7 +105,7 @@ def load(path: Path, tensors: Mapping[str, Tensor], average: Average, optimizer:
         _load_tensors(path / "model.safetensors", tensors)
         _load_tensors(path / "ema.safetensors", average.tensors)
         stored = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError) as error:
         raise TrainingError(
             f"the checkpoint {path} cannot be read ({error}); delete this folder and resume from the one before it"
         ) from error

@@ -1,6 +1,6 @@
 """Configuration of a training run; imports no torch, so that the command line can show and check it at once."""
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -54,6 +54,12 @@ FREE_TABLES = ("cache.",)
 
 
 class RunConfig(Config):
-    """Base of the configuration of a run: a task's own keys and the table `[loop]`."""
+    """Base of the configuration of a run: a task's own keys and the table `[loop]`.
+
+    `BEFORE` holds what a key amounted to in versions that did not have it, where that is not today's default, so that
+    a run of such a version is not continued with other losses.
+    """
+
+    BEFORE: ClassVar[dict[str, Any]] = {}
 
     loop: LoopConfig = LoopConfig()

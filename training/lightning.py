@@ -173,7 +173,7 @@ class LightningBranch:
         error, counted = losses.keypoint_error(found.keypoints, made.keypoints, options.keypoint_confidence, shortest)
         counted = counted & person[:, None]
         each = torch.where(counted, error, 0.0).sum(1)
-        return _weighted(each, batch["loss_weight"]), counted.float().mean()
+        return losses.weighted_mean(each, batch["loss_weight"]), counted.float().mean()
 
     def _proportions(self, batch: Batch, keypoints: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
         """Compare log bone ratios with the mean over the person's photos, as the encoder's head is trained."""
@@ -187,7 +187,8 @@ class LightningBranch:
 
     def _to_captions(self, features: Tensor, captions: list[str], weight: Tensor) -> Tensor:
         wanted = self._scorer().text_features(captions).clone().to(features.device)  # a clone of it may meet a gradient
-        return _weighted(losses.cosine_distance(features, wanted[:, None], torch.ones_like(weight)[:, None]), weight)
+        each = losses.cosine_distance(features, wanted[:, None], torch.ones_like(weight)[:, None])
+        return losses.weighted_mean(each, weight)
 
     def _to_references(self, features: Tensor, batch: Batch) -> Tensor:
         references = batch["references"]
@@ -195,7 +196,7 @@ class LightningBranch:
             wanted = self._scorer().image_features_differentiable(references.flatten(0, 1).float() / 255)
         counts = (batch["reference_view_weight"] > 0).float()
         each = losses.cosine_distance(features, wanted.view(*references.shape[:2], -1), counts)
-        return _weighted(each, batch["loss_weight"])
+        return losses.weighted_mean(each, batch["loss_weight"])
 
     def _scorer(self) -> ClipScorer:
         if self.clip is None:
@@ -321,7 +322,3 @@ def _moved(keypoints: Tensor, windows: list[tuple[int, int, int, int]], pixels: 
     places = keypoints[..., :2] - corners
     inside = ((places >= 0) & (places <= sizes)).all(-1)
     return torch.cat([places, (keypoints[..., 2] * inside)[..., None]], -1)
-
-
-def _weighted(each_B: Tensor, weight_B: Tensor) -> Tensor:
-    return (each_B * weight_B).sum() / weight_B.sum().clamp(min=1e-8)

@@ -32,10 +32,10 @@ def free_bits(kl: Tensor, floor: float) -> Tensor:
     """Return the sum over d of max(mean over B of KL, floor): Kingma et al. 2016 (IAF), eq. 15, a group a dimension.
 
     Args:
-        kl: `[B, d]` in nats.
+        kl: `[B, d]` in nats; B = 0 (a process that got only samples which fill the batch) costs the floor.
         floor: nats a dimension may carry before it costs anything.
     """
-    return kl.mean(0).clamp(min=floor).sum()
+    return (kl.sum(0) / max(1, len(kl))).clamp(min=floor).sum()
 
 
 def annealed(step: int, rise: int) -> float:
@@ -79,6 +79,11 @@ def reconstruction(drawn: Tensor, target: Tensor, weight: Tensor, mask: Tensor |
         each = difference.mean((1, 2, 3))
     else:
         each = (difference * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3))).clamp(min=1.0)
+    return weighted_mean(each, weight)
+
+
+def weighted_mean(each: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean of `[B]` weighted by the samples' loss weights `[B]`; 0 when all weights are 0."""
     return (each * weight).sum() / weight.sum().clamp(min=1e-8)
 
 

@@ -151,8 +151,8 @@ def _require_same_config(run: RunFolder, config: RunConfig) -> None:
 
 
 def _with_defaults(kind: type[RunConfig], written: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration on disk with the keys that a later version has added; their defaults change nothing."""
+    """Return a configuration on disk with the keys that a later version has added, as they were before it."""
     try:
-        return kind.model_validate(written).model_dump(mode="json", exclude_none=True)
+        return kind.model_validate({**kind.BEFORE, **written}).model_dump(mode="json", exclude_none=True)
     except ValidationError:
         return written

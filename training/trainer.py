@@ -10,12 +10,13 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import DistributedType, send_to_device
+from accelerate.utils import InitProcessGroupKwargs, send_to_device
 from torch import Tensor, nn
 
 from .. import progress
@@ -26,6 +27,15 @@ from .config import LoopConfig
 from .ema import Average
 from .run_folder import RunFolder
 from .task import Batch, Compiled, Task
+
+LONGEST_WAIT = timedelta(hours=4)
+"""For the first process, which draws the grids and writes the bank alone; torch's own limit on GPUs is ten minutes."""
+SHARDED = {
+    "FSDP": "ACCELERATE_USE_FSDP",
+    "DeepSpeed": "ACCELERATE_USE_DEEPSPEED",
+    "Megatron": "ACCELERATE_USE_MEGATRON_LM",
+}
+"""What cuts weights or moments up between processes, and the variable by which accelerate launch asks for it."""
 
 
 class Trainer:
@@ -165,28 +175,40 @@ def accelerator_for(loop: LoopConfig) -> Accelerator:
     """Return the Accelerator of this process.
 
     Raises:
-        TrainingError: the GPU asked for is not there, or accelerate is set to shard the weights.
+        TrainingError: the GPU asked for is not there, or accelerate is set to cut up the weights.
     """
     if loop.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError(
             "loop.device=cuda, but torch sees no GPU; set loop.device=cpu or install a CUDA build of torch"
         )
+    _refuse_sharding()
     on_gpu = torch.cuda.is_available() and loop.device != "cpu"
     if not on_gpu and "OMP_NUM_THREADS" not in os.environ:
         # Readers need cores too: with a thread a core, both wait for each other, ten times as slow on two cores.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     precision = ("bf16" if on_gpu else "no") if loop.mixed_precision == "auto" else loop.mixed_precision
     # A branch that runs every n steps, or a head with nothing measured, leaves parameters unused.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    handlers = [
+        DistributedDataParallelKwargs(find_unused_parameters=True),
+        InitProcessGroupKwargs(timeout=LONGEST_WAIT),
+    ]
     # Several processes without a GPU find each other only when told that they are to work on the CPU.
     on_cpu = loop.device == "cpu" or (not on_gpu and int(os.environ.get("WORLD_SIZE", "1")) > 1)
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[unused])
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        raise TrainingError(
-            f"checkpoints under {accelerator.distributed_type.value} are not supported yet; run accelerate config "
-            "again and choose multi-GPU without it"
-        )
-    return accelerator
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=handlers)
+
+
+def _refuse_sharding() -> None:
+    """Refuse weights in pieces: checkpoints, averaged weights and the export hold whole tensors of one process.
+
+    Asked of the environment, because on CPUs accelerate takes no notice of it and copies the weights without a word.
+    """
+    for name, variable in SHARDED.items():
+        if os.environ.get(variable, "false").lower() in ("1", "true", "yes"):
+            raise TrainingError(
+                f"accelerate is set to use {name}, which cuts weights up between processes; bolid's checkpoints hold "
+                "them whole. Run accelerate config again and choose multi-GPU without it. Where memory is short: "
+                "loop.optimizer=adamw8bit, loop.ema=0, for the adapter also rank=64 and cache.mode=only"
+            )
 
 
 def optimizer_for(parameters: list[nn.Parameter], loop: LoopConfig) -> torch.optim.Optimizer:
@@ -259,7 +281,8 @@ def memory_advice() -> Iterator[None]:
         raise TrainingError(
             "the GPU is out of memory; lower loop.identities_per_batch and raise loop.accumulation by the same factor, "
             "set loop.mixed_precision=bf16 or loop.optimizer=adamw8bit, for the adapter also rank=64 or "
-            f"cache.mode=only, or use smaller pictures ({str(error).split('.')[0]})"
+            "cache.mode=only (with generated pictures lightning.crop=512 or lightning.scale=0.5 in place of it), "
+            f"or use smaller pictures ({str(error).split('.')[0]})"
         ) from error
 
 

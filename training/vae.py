@@ -13,11 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from .. import atomic, progress
+from ..errors import ModelError
+from ..models import registry
 from ..models.body_encoder import aggregate_views, random_init
+from ..models.body_mask import body_mask
+from ..models.perceptual import PerceptualDistance
 from ..shards.dataset import IdentityDataset, collate
 from ..shards.index import Runs, index_hash, read_index
 from . import losses
 from .batches import ShardBatches
+from .cache import weights_digest
 from .grids import write_grid
 from .loop import RunSummary, train
 from .posterior_figures import bone_ratio_r2, dimension_use
@@ -71,16 +76,26 @@ class VaeTask:
     Args:
         config: of the run; the first weights are a function of its seed.
         data: for sample grids, validation and the identity bank; None leaves these out.
+        perceptual: network of the perceptual term; None where its weight is 0.
+
+    Raises:
+        ModelError: the perceptual term is on and there is no network for it.
     """
 
-    def __init__(self, config: VaeConfig, data: VaeData | None = None) -> None:
-        self.config, self.data = config, data
+    def __init__(
+        self, config: VaeConfig, data: VaeData | None = None, perceptual: PerceptualDistance | None = None
+    ) -> None:
+        if config.weights.perceptual and perceptual is None:
+            raise ModelError("weights.perceptual needs a network; set perceptual to a CLIP, or the weight to 0")
+        self.config, self.data, self.perceptual = config, data, perceptual
         self.encoder, self.decoder = random_init(config.body, config.loop.seed)
 
     def place(self, device: torch.device) -> None:
-        """Move both networks."""
+        """Move all networks."""
         self.encoder.to(device)
         self.decoder.to(device)
+        if self.perceptual is not None:
+            self.perceptual.place(device)
 
     def trainable(self) -> dict[str, nn.Module]:
         """Return both networks."""
@@ -93,11 +108,9 @@ class VaeTask:
         view_mu, view_logvar = self.encoder(unit_pixels(batch["references"]), batch["reference_keypoints"])
         mu, logvar = aggregate_views(view_mu, view_logvar, _dropped(weight, config.view_dropout))
         terms: dict[str, tuple[float, Tensor]] = {}
-        if factor.reconstruction:
+        if factor.reconstruction or factor.perceptual:
             latent = mu + torch.randn_like(mu) * (0.5 * logvar).exp()
-            drawn = self.decoder(latent, batch["keypoints"])
-            error = losses.reconstruction(drawn, unit_pixels(batch["target"]), batch["loss_weight"])
-            terms["reconstruction"] = factor.reconstruction, error
+            terms |= self._drawn_terms(self.decoder(latent, batch["keypoints"]), batch)
         if factor.kl:
             counted = batch["loss_weight"] > 0
             kl = losses.free_bits(losses.kl_to_prior(mu, logvar)[counted], config.free_bits)
@@ -108,6 +121,23 @@ class VaeTask:
             terms["info_nce"] = factor.info_nce, self._info_nce(batch, view_mu, view_logvar)
         total = torch.stack([scale * value for scale, value in terms.values()]).sum()
         return {"loss": total, **{name: value for name, (_, value) in terms.items()}}
+
+    def _drawn_terms(self, drawn: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
+        """Compare the drawn crops with the targets, on the person (method.md, stage 1.5)."""
+        factor, target, mask = self.config.weights, unit_pixels(batch["target"]), self._mask(batch)
+        terms: dict[str, tuple[float, Tensor]] = {}
+        if factor.reconstruction:
+            error = losses.reconstruction(drawn, target, batch["loss_weight"], mask)
+            terms["reconstruction"] = factor.reconstruction, error
+        if factor.perceptual and self.perceptual is not None:
+            each = self.perceptual(drawn, target, mask)
+            terms["perceptual"] = factor.perceptual, losses.weighted_mean(each, batch["loss_weight"])
+        return terms
+
+    def _mask(self, batch: Batch) -> Tensor | None:
+        """Return where the person is in each target, `[B, 1, H, W]`, or None where the whole crop counts."""
+        size = self.config.body.size
+        return body_mask(batch["keypoints"], size, size) if self.config.mask == "person" else None
 
     def _ratios(self, batch: Batch, mu: Tensor) -> Tensor:
         """Compare the head's answer with the mean ratios of all views in which a bone was measured."""
@@ -182,14 +212,14 @@ class VaeTask:
         return torch.cat(columns, 1)
 
     def _held_out_error(self, people: IdentityDataset) -> dict[str, float]:
-        """Return the leave-one-out L1 over fixed targets with fixed references; nothing where nobody has two photos."""
+        """Return the terms of fixed targets drawn from fixed references; nothing where nobody has two photos."""
         rows = _with_references(people)
         if not rows:
             return {}
         stride = -(-len(rows) // self.config.validation_items)
         batch = self._on_device(people, rows[::stride])
-        error = losses.reconstruction(self.drawn(batch), unit_pixels(batch["target"]), batch["loss_weight"])
-        return {"reconstruction": float(error)}
+        terms = self._drawn_terms(self.drawn(batch), batch)
+        return {name: float(value) for name, (_, value) in terms.items()}
 
 
 def train_vae(shards: Path, run: Path, config: VaeConfig, resume: bool = False) -> RunSummary:
@@ -206,11 +236,17 @@ def train_vae(shards: Path, run: Path, config: VaeConfig, resume: bool = False) 
 
     Raises:
         DataError: the shards are missing or hold no identity with two photos.
+        ModelError: the network of the perceptual term is missing (the message says what to pull) or damaged.
         TrainingError: see `loop.train`.
     """
     data = VaeData.open(shards, config)
     inputs = {"index_hash": index_hash(data.training.index)}
-    return train(VaeTask(config, data), ShardBatches(data.training, config.loop), run, config, resume, inputs)
+    perceptual = None
+    if config.weights.perceptual:
+        perceptual = PerceptualDistance(registry.resolve(config.perceptual).path)
+        inputs["perceptual_sha256"] = weights_digest(perceptual.network)
+    task = VaeTask(config, data, perceptual)
+    return train(task, ShardBatches(data.training, config.loop), run, config, resume, inputs)
 
 
 def _with_references(people: IdentityDataset) -> list[int]:

@@ -1,6 +1,6 @@
 """Configuration of the training of the Body-ID Encoder; imports no torch."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -32,6 +32,7 @@ class VaeWeights(Config):
     """Factor of each term of the loss (method.md, stage 1.5); 0 turns a term off."""
 
     reconstruction: NonNegativeFloat = 1.0
+    perceptual: NonNegativeFloat = 0.0
     kl: NonNegativeFloat = 1e-3
     ratios: NonNegativeFloat = 0.1
     info_nce: NonNegativeFloat = 0.1
@@ -43,7 +44,9 @@ class VaeConfig(RunConfig):
     Attributes:
         size: a set of defaults: `full` for real photos, `demo` for a minute on two cores.
         body: sizes of encoder and decoder.
-        weights: of the terms of the loss.
+        weights: of the terms of the loss; the perceptual one is 0 because it needs a network that must be pulled.
+        mask: what of the crop is reconstructed: the person (all of it where no pose was measured), or all of it.
+        perceptual: CLIP whose image tower the perceptual term compares pictures with: a registry name or a folder.
         refs: references K of each target; InfoNCE needs two or more.
         view_dropout: probability that a reference is left out of the posterior, so that few views are practised.
         free_bits: nats that each number of the latent may carry at no cost.
@@ -54,9 +57,13 @@ class VaeConfig(RunConfig):
         retrieval_views: views in each of the two disjoint sets that must find each other.
     """
 
+    BEFORE: ClassVar[dict[str, Any]] = {"mask": "none"}
+
     size: Literal["full", "demo"] = "full"
     body: BodyConfig = BodyConfig()
     weights: VaeWeights = VaeWeights()
+    mask: Literal["person", "none"] = "person"
+    perceptual: str = "clip-vit-large-patch14"
     refs: PositiveInt = 4
     view_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     free_bits: NonNegativeFloat = 0.02

@@ -103,6 +103,19 @@ def test_the_encoder_sees_views_apart_and_together() -> None:
         torch.testing.assert_close(a, b)
 
 
+def test_under_autocast_the_posterior_keeps_the_precision_of_float32() -> None:
+    encoder, _ = random_init(SMALL)
+    pixels, keypoints = crops(2, 3)
+    with torch.no_grad():
+        exact = encoder(pixels, keypoints)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = encoder(pixels, keypoints)
+    for rounded, value in zip(found, exact, strict=True):
+        assert rounded.dtype == torch.float32
+        assert (rounded.bfloat16().float() != rounded).float().mean() > 0.9, "else it was made in bfloat16"
+        torch.testing.assert_close(rounded, value, rtol=0.1, atol=0.02)
+
+
 def test_the_encoder_without_views_gives_the_prior() -> None:
     encoder, _ = random_init(SMALL)
     pixels, keypoints = crops(2, 0)

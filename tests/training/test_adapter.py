@@ -14,9 +14,10 @@ from bolid.models.adapter import AdapterBundle
 from bolid.models.body_encoder import BodyEncoder
 from bolid.models.sdxl import networks
 from bolid.training import adapter_data
-from bolid.training.adapter import AdapterTask, fresh_model, train_adapter, weighted_mean
+from bolid.training.adapter import AdapterTask, fresh_model, train_adapter
 from bolid.training.adapter_config import AdapterConfig
 from bolid.training.adapter_model import AdapterModel
+from bolid.training.losses import weighted_mean
 from diffusers import DDPMScheduler
 from torch import Tensor
 
@@ -174,7 +175,9 @@ def test_the_baseline_trains_no_body(shards: Path, body: Path, tmp_path: Path) -
     assert set(summary.validation) == {"diff_on", "diff_off"}
 
 
-def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(shards: Path, body: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(
+    shards: Path, body: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def losses(run: Path) -> list[dict[str, float]]:
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         return [{k: row[k] for k in ("step", "loss", "grad_norm")} for row in rows if "loss" in row]
@@ -182,6 +185,7 @@ def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(shards: Path, body
     whole = train_adapter(shards, tmp_path / "whole", config(), body)
     train_adapter(shards, tmp_path / "parts", config("loop.steps=2"), body)
     resumed = train_adapter(shards, tmp_path / "parts", config(), body, resume=True)
+    assert "at step 2" in capsys.readouterr().err, "a run that began anew would be equal too"
     assert losses(whole.folder) == losses(resumed.folder)
     assert (whole.export / "body.safetensors").read_bytes() == (resumed.export / "body.safetensors").read_bytes()
 

@@ -158,7 +158,9 @@ def test_the_loss_is_weighted_by_min_snr(shards: Path, body: Path, monkeypatch: 
     assert loss == pytest.approx(np.mean([min(value, 2) / value for value in snr]), rel=1e-5)
 
 
-def test_a_run_with_all_options_continues_to_the_bit(shards: Path, body: Path, tmp_path: Path) -> None:
+def test_a_run_with_all_options_continues_to_the_bit(
+    shards: Path, body: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ("rank=2", "aspects=true", "noise_offset=0.05", "min_snr_gamma=5", "cache.mode=on")
 
     def losses(run: Path) -> list[Any]:
@@ -168,6 +170,7 @@ def test_a_run_with_all_options_continues_to_the_bit(shards: Path, body: Path, t
     whole = train_adapter(shards, tmp_path / "a/runs/whole", config(*options), body)
     train_adapter(shards, tmp_path / "b/runs/parts", config(*options, "loop.steps=2"), body)
     resumed = train_adapter(shards, tmp_path / "b/runs/parts", config(*options), body, resume=True)
+    assert "at step 2" in capsys.readouterr().err, "a run that began anew would be equal too"
     assert losses(whole.folder) == losses(resumed.folder)
     assert (whole.export / "body.safetensors").read_bytes() == (resumed.export / "body.safetensors").read_bytes()
     bundle = AdapterBundle.load(whole.export)

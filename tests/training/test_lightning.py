@@ -320,7 +320,12 @@ def test_a_part_is_decoded_and_keypoints_move_with_it(
 
 
 def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(
-    shards: Path, body: Path, clip_folder: Path, few_step_folder: Path, tmp_path: Path
+    shards: Path,
+    body: Path,
+    clip_folder: Path,
+    few_step_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     on = ("weights.id=0.5", "weights.clip_text=1", *ALL_COUNT, "lightning.every=2", f"losses.clip={clip_folder}")
     on = (*on, f"lightning.model={few_step_folder}", "losses.id=proportions", 'sample_prompts=["a person"]')
@@ -333,6 +338,7 @@ def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(
     whole = train_adapter(shards, tmp_path / "whole", config(*on), body)
     train_adapter(shards, tmp_path / "parts", config(*on, "loop.steps=3"), body)
     resumed = train_adapter(shards, tmp_path / "parts", config(*on), body, resume=True)
+    assert "at step 3" in capsys.readouterr().err, "a run that began anew would be equal too"
     assert rows(whole.folder) == rows(resumed.folder)
     assert [("clip_text" in row) for row in rows(whole.folder)] == [False, True, False, True]
     assert (whole.export / "body.safetensors").read_bytes() == (resumed.export / "body.safetensors").read_bytes()

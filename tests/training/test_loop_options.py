@@ -38,6 +38,18 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(tmp_path: Path) -> None:
     assert loop_task.rows(tmp_path / "compiled") == loop_task.rows(tmp_path / "plain")
 
 
+@pytest.mark.parametrize(("name", "variable"), [("FSDP", "USE_FSDP"), ("DeepSpeed", "USE_DEEPSPEED")])
+def test_weights_in_pieces_are_refused_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, variable: str
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_{variable}", "true")  # what accelerate launch sets
+    with pytest.raises(TrainingError, match=f"(?i){name}.*run accelerate config again.*multi-GPU") as error:
+        loop_task.run(tmp_path / "r")
+    for option in ("optimizer=adamw8bit", "rank=", "cache.mode=only"):
+        assert option in str(error.value)
+    assert not (tmp_path / "r").exists()
+
+
 def test_an_unknown_backend_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"loop\.compile=induktor.*inductor"):
         loop_task.run(tmp_path / "r", compile="induktor")

@@ -120,8 +120,9 @@ def test_a_killed_run_on_shards_continues_to_the_bit(plain: Path, tmp_path: Path
     values = config(steps=14, save_every=4, workers=2).model_dump_json()
     for run, die_at, resume in (("whole", -1, ""), ("broken", 10, ""), ("broken", -1, "resume")):
         arguments = [str(plain), str(tmp_path / run), str(die_at), values, resume]
-        done = subprocess.run([sys.executable, "-c", script, *arguments])
-        assert (done.returncode == 0) == (die_at == -1)
+        done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+        assert (done.returncode == 0) == (die_at == -1), done.stderr
+        assert ("at step 8" in done.stderr) == (resume != ""), "a run that began anew would be equal too"
     rows = [
         [
             {k: v for k, v in json.loads(line).items() if k not in ("samples_per_s", "data_wait", "memory_mb")}

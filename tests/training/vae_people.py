@@ -49,9 +49,14 @@ def person(identity: int, photo: int, size: tuple[int, int], measured: bool) -> 
 
 
 def pack_people(
-    root: Path, identities: int, photos: int, size: tuple[int, int] = (96, 128), measured: bool = False
+    root: Path,
+    identities: int,
+    photos: int,
+    size: tuple[int, int] = (96, 128),
+    measured: bool = False,
+    box: list[float] | None = None,
 ) -> Path:
-    """Write a curated workspace and pack it; return the folder of the shards."""
+    """Write a curated workspace and pack it; return the folder of the shards; no `box`: the picture."""
     workspace = Workspace(root)
     rows: list[dict[str, Any]] = []
     for identity in range(identities):
@@ -63,10 +68,9 @@ def pack_people(
             row = {"sha256": sha256, "identity": f"person_{identity:03d}", "format": "jpeg", "bytes": len(data)}
             row |= {"keep": True, "width": size[0], "height": size[1]}
             if measured:
-                box = [0.0, 0.0, float(size[0]), float(size[1])]
                 row |= {
                     "keypoints": keypoints.tolist(),
-                    "person_box": box,
+                    "person_box": box or [0.0, 0.0, float(size[0]), float(size[1])],
                     "pose_confidence": 0.9,
                     "pose_model": "drawn",
                 }
