@@ -2,18 +2,21 @@
 #   make demo     the whole road on this machine, no weights, no internet
 #   make test     the tests
 #   make check    format, lint, types, import layers, docs
+#   make nightly  do Energon and litData read our shards? Each is installed into an environment of its own
 PYTHON ?= python3
 VENV   ?= .venv
 # Without a GPU the CPU build is enough; the pin keeps pip from choosing a build with gigabytes of CUDA where a
 # smaller one of this version is at hand. Override: make TORCH=torch
 TORCH  ?= torch==2.13.0
+# Where the libraries that bolid is compared with live, each in an environment of its own.
+PEERS  ?= $(HOME)/.cache/bolid-peers
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check format docs wheel clean help
+.PHONY: demo test nightly check format docs wheel clean help
 
 help:
-	@sed -n '1,4s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '1,5s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # What ultralytics asks for, less torchvision: a build of it for torch without CUDA is not on every index, and one that
@@ -34,6 +37,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+nightly: $(STAMP)
+	$(BIN)/python benchmarks/shards_readers.py --peers $(PEERS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -176,6 +176,7 @@ def pack(summary: "PackSummary") -> None:
         added=summary.added,
         retired=summary.retired,
         stale=summary.stale,
+        left_out=summary.left_out,
         seconds=round(summary.seconds, 2),
     )
 

@@ -193,10 +193,10 @@ def far(material: Material, scale: Scale, root: Path, delay_ms: float = 20) -> N
             address = f"{url}/{material.shards.relative_to(root)}"
             return loaders.group_seconds(loaders.groups(address, PEOPLE, REFERENCES, cache), limit)
 
-        def single(together: bool) -> float:
+        def single(together: bool = False, full: bool = False) -> float:
             address = f"{url}/{material.folders.relative_to(root)}"
             return loaders.group_seconds(
-                loaders.folders(address, files, PEOPLE, scale.photos, REFERENCES, together), limit
+                loaders.folders(address, files, PEOPLE, scale.photos, REFERENCES, together, full), limit
             )
 
         def ours_bytes(empty: bool) -> float:
@@ -211,11 +211,13 @@ def far(material: Material, scale: Scale, root: Path, delay_ms: float = 20) -> N
 
         first, later = "bolid, empty cache", "bolid, cache filled"
         alone, together = "single files, one request a photo", "single files, a batch's requests together"
+        own = "single files, one request a photo, full decode"
         runs = {
             first: lambda: ours(True),
             later: lambda: ours(False),
-            alone: lambda: single(False),
-            together: lambda: single(True),
+            alone: single,
+            own: lambda: single(full=True),
+            together: lambda: single(together=True),
         }
         ours(True)
         figures = alternate(scale.rounds, runs)
@@ -223,9 +225,10 @@ def far(material: Material, scale: Scale, root: Path, delay_ms: float = 20) -> N
             scale.rounds, {first: lambda: ours_bytes(True), later: lambda: ours_bytes(False), alone: single_bytes}
         )
     tell(f"The same from a loopback store, {delay_ms:g} ms late, first {limit} batches", figures, "batches/s")
-    verdict("bolid, empty cache / single files", ratios(figures, first, alone), 3.0)
-    verdict("bolid, cache filled / single files", ratios(figures, later, alone), 3.0)
-    verdict("bolid, empty cache / single files together", ratios(figures, first, together), 1.0)
+    for name in (own, alone):
+        verdict(f"bolid, empty cache / {name}", ratios(figures, first, name), 3.0)
+        verdict(f"bolid, cache filled / {name}", ratios(figures, later, name), 3.0)
+    verdict(f"bolid, empty cache / {together}", ratios(figures, first, together), 1.0)
     tell("Bytes only, nothing decoded, one process", bare, "batches/s")
     verdict("bolid, empty cache / single files", ratios(bare, first, alone), 3.0)
     verdict("bolid, cache filled / single files", ratios(bare, later, alone), 3.0)

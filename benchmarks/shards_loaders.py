@@ -85,6 +85,8 @@ def groups(shards: Path | str, people: int, references: int, cache: Path | None 
     """P identities, each a target and K references."""
     items = IdentityDataset(shards, refs=references, size=SIDE, crop="image", pixels="uint8", cache=cache)
     order = IdentityBatchSampler(items.index, people)
+    if cache is not None:
+        items.follow(order)
     return DataLoader(items, batch_sampler=order, collate_fn=collate, num_workers=WORKERS)
 
 

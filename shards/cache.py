@@ -19,6 +19,8 @@ from .tar import write_all
 
 ENVIRONMENT = "BOLID_CACHE"
 BLOCK_BYTES = 4 * 2**20
+PIECE_BYTES = 2**18
+"""Bytes of a block that are hashed at a time."""
 LIMIT = 64 * 2**30
 KEPT = 0.9
 """Part of the limit that an eviction leaves."""
@@ -68,6 +70,17 @@ class BlockCache:
         except FileNotFoundError:
             return None
 
+    def checked(self, shard: str, number: int) -> bool:
+        """Say whether a block is there and this process has compared it with its checksum."""
+        path = self._path(shard, number)
+        known = self._checked.get(path)
+        if known is None:
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            return known == (status.st_ino, status.st_size)
+        return False
+
     def put(self, shard: str, number: int, data: bytes) -> None:
         """Keep a block, if it fits into the limit at all.
 
@@ -90,6 +103,15 @@ class BlockCache:
                 temporary.unlink(missing_ok=True)
                 raise
         self._note_checked(path, status)
+
+    def remove(self, shard: str, number: int) -> bool:
+        """Delete a block; False where it is not there. What the cache counts is set right by the next eviction."""
+        path = self._path(shard, number)
+        self._checked.pop(path, None)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            return True
+        return False
 
     @contextlib.contextmanager
     def filling(self, shard: str, number: int) -> Iterator[None]:
@@ -118,8 +140,7 @@ class BlockCache:
         status = os.fstat(descriptor)
         if self._checked.get(path) == (status.st_ino, status.st_size):
             return True
-        content = os.pread(descriptor, status.st_size, 0)
-        if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+        if _content_digest(descriptor) != os.pread(descriptor, _DIGEST, 0):
             return False
         self._note_checked(path, status)
         return True
@@ -164,6 +185,16 @@ class BlockCache:
 
     def _ledger(self) -> contextlib.AbstractContextManager[int]:
         return _locked(self._folder / "ledger")
+
+
+def _content_digest(descriptor: int) -> bytes:
+    """Return the sha256 of a block file's content, read a little at a time: a fresh 4 MB costs more than the hash."""
+    digest, buffer, place = hashlib.sha256(), bytearray(PIECE_BYTES), _DIGEST
+    view = memoryview(buffer)
+    while count := os.preadv(descriptor, [buffer], place):
+        digest.update(view[:count])
+        place += count
+    return digest.digest()
 
 
 @contextlib.contextmanager

@@ -14,14 +14,15 @@ from .geometry import Floats, Window, keypoints_in_window, person_window, pictur
 from .index import Integers, Runs, column, load_index
 from .options import parse_bytes
 from .reader import COLUMNS, DIGEST, Record, SampleReader
-from .sampler import Draw
+from .remote import REQUESTS
+from .sampler import Draw, IdentityBatchSampler
 from .schema import FACE_DIMENSIONS, KEYPOINTS
 from .shuffle import REFERENCES, choose
 from .store import FolderStore, open_store
 
 try:
     import torch
-    from torch.utils.data import Dataset, default_collate
+    from torch.utils.data import Dataset, default_collate, get_worker_info
 except ImportError as error:
     raise MissingExtraError("torch", "train") from error
 
@@ -76,6 +77,7 @@ class IdentityDataset(Dataset[Item]):
         check: fraction of the samples whose bytes are compared with the index's sha256; by default none of a local
             dataset and all of a remote one.
         cache, cache_size: folder and bytes (or "64G") of the cache of a remote dataset.
+        requests: that each worker has under way at the same time to a remote dataset.
 
     Raises:
         DataError: there is no finished dataset, or the split is empty.
@@ -94,14 +96,17 @@ class IdentityDataset(Dataset[Item]):
         check: float | None = None,
         cache: Path | None = None,
         cache_size: int | str = LIMIT,
+        requests: int = REQUESTS,
     ) -> None:
         if refs < 0:
             raise UsageError(f"refs = {refs} must not be negative")
         self.refs, self.crop, self.size = refs, _known_crop(crop), _size(size)
         self.reference_crop = _known_crop(reference_crop or crop)
         self.reference_size = _size(size if reference_size is None else reference_size)
+        if pixels not in ("float", "uint8"):
+            raise UsageError(f"pixels = '{pixels}' is unknown; choose float or uint8")
         self._as_float = pixels == "float"
-        store = open_store(shards, cache, _bytes(cache_size))
+        store = open_store(shards, cache, _bytes(cache_size), requests)
         if check is None:
             check = 0.0 if isinstance(store, FolderStore) else 1.0
         self.index = load_index(store, split, columns=[*COLUMNS, *([DIGEST] if check > 0 else [])])
@@ -111,6 +116,18 @@ class IdentityDataset(Dataset[Item]):
         self._reader = SampleReader(store, self.index, check)
         self._identities = column(self.index, "identity")
         self._runs = Runs.of(self._identities)
+        self._order: IdentityBatchSampler | None = None
+
+    def follow(self, order: IdentityBatchSampler) -> None:
+        """Let the reader know what comes: while a batch is decoded, the worker's next one is on its way.
+
+        Call it before the first batch. It pays with a dataset at an address or on slow disks; every worker then
+        computes the order of the epoch too.
+
+        Args:
+            order: the sampler that the loader is given.
+        """
+        self._order = order
 
     def __len__(self) -> int:
         """Number of live photos."""
@@ -131,8 +148,17 @@ class IdentityDataset(Dataset[Item]):
     def __getitems__(self, items: Sequence[int | Draw]) -> list[Item]:
         """Return the items of a batch (the DataLoader calls this); what they need is fetched together first."""
         draws = [_draw(item) for item in items]
-        self._reader.prefetch([row for draw in draws for row in (draw.target, *self.references(draw).tolist())])
+        for batch in (draws, self._following(draws[0])):
+            self._reader.prefetch([row for draw in batch for row in (draw.target, *self.references(draw).tolist())])
         return [self[draw] for draw in draws]
+
+    def _following(self, draw: Draw) -> list[Draw]:
+        """Return the next batch of this worker within the epoch, none where the draw is not of the order followed."""
+        order, worker = self._order, get_worker_info()
+        if order is None or order.seed != draw.seed:
+            return []
+        step = draw.step + (worker.num_workers if worker else 1)
+        return order.batch(draw.epoch, step) if step < order.steps_in(draw.epoch) else []
 
     def references(self, draw: Draw) -> Integers:
         """Return the rows of a draw's references, at most K, all different, none the target."""

@@ -1,5 +1,6 @@
 """Samples by row of the index: one read a sample, no torch."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -89,26 +90,31 @@ class SampleReader:
         Raises:
             DataError: the shard is missing, cut off, or its bytes are not those that were packed.
         """
-        shard, begin = self._shard_names[int(self._shards[row])], int(self._offsets[row])
-        spans = self._spans(row)
-        try:
-            data = self._store.read_range(shard, begin, spans[-1].stop)
-        except OSError as error:
-            raise self.damaged(row, str(error)) from error
-        if len(data) < spans[-1].stop:
-            raise self.damaged(row, f"it ends at byte {begin + len(data)}, before the sample does")
-        parts = [data[span] for span in spans]
-        self._compare(row, parts)
+        parts = self._read(row)
+        if self._altered(row, parts) and self._store.forget(*self._place(row)):
+            parts = self._read(row)  # what came over the network was kept as it came
+        if self._altered(row, parts):
+            raise self.damaged(row, self._difference(row, parts))
         return parts
 
+    def _read(self, row: int) -> list[bytes]:
+        shard, begin, size = self._place(row)
+        try:
+            data = self._store.read_range(shard, begin, size)
+        except OSError as error:
+            raise self.damaged(row, str(error)) from error
+        if len(data) < size:
+            raise self.damaged(row, f"it ends at byte {begin + len(data)}, before the sample does")
+        return [data[span] for span in self._spans(row)]
+
+    def _place(self, row: int) -> tuple[str, int, int]:
+        """Return where a sample lies: its shard, the first byte of its first part, and bytes to the end of its last."""
+        return self._shard_names[int(self._shards[row])], int(self._offsets[row]), self._spans(row)[-1].stop
+
     def prefetch(self, rows: Sequence[int]) -> None:
-        """Make ready samples that will be read next."""
-        self._store.prefetch(
-            [
-                (self._shard_names[int(self._shards[row])], int(self._offsets[row]), self._spans(row)[-1].stop)
-                for row in rows
-            ]
-        )
+        """Make ready samples that will be read next; what cannot be is told when it is read."""
+        with contextlib.suppress(OSError):
+            self._store.prefetch([self._place(row) for row in rows])
 
     def _spans(self, row: int) -> list[slice]:
         """Return where the parts lie, from the beginning of the first."""
@@ -130,14 +136,17 @@ class SampleReader:
         except (ValueError, KeyError, TypeError, EOFError) as error:
             raise self.damaged(row, f"a part cannot be parsed: {error!r}") from error
 
-    def _compare(self, row: int, parts: Sequence[bytes]) -> None:
+    def _altered(self, row: int, parts: Sequence[bytes]) -> bool:
+        """Say whether the bytes of a sample that is to be checked are not those that were packed."""
         if self._digests is None or not _in_share(row, self._check):
-            return
+            return False
+        return bool(sample_digest([hashlib.sha256(data).digest() for data in parts]) != self._digests[row].as_py())
+
+    def _difference(self, row: int, parts: Sequence[bytes]) -> str:
         found = [hashlib.sha256(data).digest() for data in parts]
-        if sample_digest(found) != self._digests[row].as_py():
-            said = part_digests(self._store, int(self._identities[row]), int(self._numbers[row]))
-            names = [part for part, one, other in zip(PARTS, found, said, strict=False) if one != other]
-            raise self.damaged(row, f"the sha256 of its {' and '.join(names or PARTS)} is not the one in the index")
+        said = part_digests(self._store, int(self._identities[row]), int(self._numbers[row]))
+        names = [part for part, one, other in zip(PARTS, found, said, strict=False) if one != other]
+        return f"the sha256 of its {' and '.join(names or PARTS)} is not the one in the index"
 
     def damaged(self, row: int, cause: str) -> DataError:
         """Return the error that says which sample of which shard is damaged, and what to do."""
@@ -177,8 +186,8 @@ def parse(key: str, image: bytes, meta_bytes: bytes, npy: bytes, txt: bytes) -> 
 
 def _embedding(npy: bytes) -> Floats:
     """Read a .npy file; of one that `bolid pack` wrote, the header need not be parsed, which is most of the work."""
-    if npy.startswith(_NPY_HEADER) and len(npy) == len(_NPY_HEADER) + 4 * FACE_DIMENSIONS:
-        return np.frombuffer(npy, "<f4", offset=len(_NPY_HEADER)).astype(np.float32)
+    if npy.startswith(NPY_HEADER) and len(npy) == len(NPY_HEADER) + 4 * FACE_DIMENSIONS:
+        return np.frombuffer(npy, "<f4", offset=len(NPY_HEADER)).astype(np.float32)
     array: Floats = np.load(io.BytesIO(npy), allow_pickle=False)
     return array
 
@@ -189,7 +198,8 @@ def _npy_header() -> bytes:
     return file.getvalue()
 
 
-_NPY_HEADER = _npy_header()
+NPY_HEADER = _npy_header()
+"""What a .npy file of a face embedding begins with."""
 
 
 def view_weight(meta: dict[str, Any]) -> float:

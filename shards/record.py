@@ -132,7 +132,7 @@ def floats(row: Row, column: str, length: int) -> Floats:
             f"photo {row.get('sha256')}: '{column}' holds {found.size} numbers instead of {length}; "
             "curate again with this version of bolid"
         )
-    return np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
+    return np.where(np.isfinite(found), found, np.float32(0))
 
 
 def _keypoints(row: Row) -> Floats:

@@ -3,9 +3,11 @@
 import contextlib
 import io
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,8 +33,10 @@ ATTEMPTS = 4
 FIRST_WAIT_S = 0.5
 UNCACHED = ("s3", "s3a", "gs", "gcs", "abfs", "az")
 """File systems that remember folder listings unless told not to."""
-FETCHERS = 16
-"""Blocks that are fetched at the same time."""
+REQUESTS = 16
+"""Blocks that a process fetches at the same time."""
+AHEAD = 0.25
+"""Part of the cache that one call of `prefetch` may fill: more would push out what is about to be read."""
 
 
 def connected(url: str) -> Any:  # noqa: ANN401
@@ -115,13 +119,14 @@ class RemoteStore:
         url: of the folder that holds `manifest.json`.
         cache: folder of the cache, by default `$BOLID_CACHE`, else `~/.cache/bolid`.
         limit: bytes that the cache may take.
+        requests: blocks that a process fetches at the same time.
     """
 
-    def __init__(self, url: str, cache: Path | None = None, limit: int = LIMIT) -> None:
+    def __init__(self, url: str, cache: Path | None = None, limit: int = LIMIT, requests: int = REQUESTS) -> None:
         self._url, self._folder, self._limit = url.rstrip("/"), cache or default_folder(), limit
+        self._requests = requests
         self._cache = BlockCache(self._folder, limit)
         self._manifest: Manifest | None = None
-        self._fetchers: ThreadPoolExecutor | None = None
         self._connect()
 
     @property
@@ -145,10 +150,13 @@ class RemoteStore:
         """Return `size` bytes of a file from `offset` on; fewer only where the file ends."""
         digest, length = self._shard(file)
         end = min(offset + size, length)
+        coming = self._own_fetches()
         pieces = []
         for number in range(offset // BLOCK_BYTES, -(-end // BLOCK_BYTES)):
             begin = number * BLOCK_BYTES
             start, stop = max(offset - begin, 0), min(end - begin, BLOCK_BYTES)
+            if fetch := coming.get((file, number)):
+                wait([fetch])
             piece = self._cache.get(digest, number, start, stop)
             pieces.append(self._block(file, number)[start:stop] if piece is None else piece)
         return b"".join(pieces)
@@ -156,25 +164,47 @@ class RemoteStore:
     def prefetch(self, spans: Sequence[Span]) -> None:
         """Begin to bring into the cache what will be read next, many blocks at a time, and return at once.
 
-        Reading waits for a block that is on its way; what fails here is tried again, and told, by the reading.
+        Reading waits for a block that is on its way; what fails here is tried again, and told, by the reading. Photos
+        that lie side by side share blocks, and a block is one request.
         """
         wanted = dict.fromkeys(
             (file, number)
             for file, offset, size in spans
             for number in range(offset // BLOCK_BYTES, -(-(offset + size) // BLOCK_BYTES))
         )
-        missing = [(file, number) for file, number in wanted if not self._held(file, number)]
-        if not missing:
-            return
         self._system()  # before threads ask for it
-        if self._fetchers is None:
-            self._fetchers = ThreadPoolExecutor(FETCHERS, "fetch")
-        for file, number in missing:
-            self._fetchers.submit(self._bring, file, number)
+        coming, room = self._own_fetches(), int(self._limit * AHEAD)
+        for file, number in wanted:
+            digest, length = self._shard(file)
+            room -= min(BLOCK_BYTES, max(length - number * BLOCK_BYTES, 0))
+            if room < 0:
+                return
+            if (file, number) not in coming and not self._cache.checked(digest, number):
+                coming[file, number] = self._pool.submit(self._bring, file, number)
+                coming[file, number].add_done_callback(partial(self._arrived, file, number))
+
+    def forget(self, file: str, offset: int, size: int) -> bool:
+        """Delete the blocks that hold some bytes of a shard from the cache; False where it held none."""
+        digest, _ = self._shard(file)
+        numbers = range(offset // BLOCK_BYTES, -(-(offset + size) // BLOCK_BYTES))
+        return sum(self._cache.remove(digest, number) for number in numbers) > 0
 
     def _bring(self, file: str, number: int) -> None:
+        if not threading.main_thread().is_alive():  # the process ends, and would wait for what nobody reads
+            return
         with contextlib.suppress(OSError, BolidError):
-            self._block(file, number)
+            digest, length = self._shard(file)
+            if number * BLOCK_BYTES < length and self._cache.get(digest, number, 0, 1) is None:
+                self._block(file, number)
+
+    def _own_fetches(self) -> dict[tuple[str, int], "Future[None]"]:
+        """Return the blocks that this process waits for; those of a parent never come."""
+        if self._process != os.getpid():
+            self._reconnect()
+        return self._coming
+
+    def _arrived(self, file: str, number: int, _: "Future[None]") -> None:
+        self._coming.pop((file, number), None)
 
     def exists(self, file: str) -> bool:
         """Say whether there is such a file."""
@@ -192,10 +222,6 @@ class RemoteStore:
             self._system().cat_file(self._path(file), start=0, end=1)
             raise ConnectionError(f"{self._path(file)} was not told, but is there") from error
         return info
-
-    def _held(self, file: str, number: int) -> bool:
-        digest, length = self._shard(file)
-        return number * BLOCK_BYTES >= length or self._cache.get(digest, number, 0, 1) is not None
 
     def _block(self, file: str, number: int) -> bytes:
         """Return a block: fetched and kept, unless another process was faster."""
@@ -234,17 +260,21 @@ class RemoteStore:
 
     def _system(self) -> Any:  # noqa: ANN401
         if self._process != os.getpid():  # connections do not survive a fork
-            _inherited.append(self._connected)
-            self._connect()
+            self._reconnect()
         return self._connected
+
+    def _reconnect(self) -> None:
+        _inherited.append(self._connected)
+        self._connect()
 
     def _connect(self) -> None:
         self._connected = connected(self._url)
         self._process = os.getpid()
-        self._fetchers = None  # threads do not survive a fork either
+        self._pool = ThreadPoolExecutor(self._requests, "fetch")  # threads do not survive a fork either
+        self._coming: dict[tuple[str, int], Future[None]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self._url, "cache": self._folder, "limit": self._limit}
+        return {"url": self._url, "cache": self._folder, "limit": self._limit, "requests": self._requests}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         RemoteStore.__init__(self, **state)

@@ -18,6 +18,8 @@ from .order import EpochOrder, draws_by_balance, epoch_order
 
 LEAST_PHOTOS = 2
 """A target needs at least one other photo of its identity."""
+ROWS_AT_ONCE = 2**18
+"""Rows whose distance to every bucket is in memory at a time."""
 NAMED = 5
 """Identities that a message names one by one."""
 
@@ -95,9 +97,10 @@ class IdentityBatchSampler:
     @property
     def steps(self) -> int:
         """Steps of the present epoch (all epochs have the same number, unless there are both balance and buckets)."""
-        return self._steps(self.epoch)
+        return self.steps_in(self.epoch)
 
-    def _steps(self, epoch: int) -> int:
+    def steps_in(self, epoch: int) -> int:
+        """Return the number of steps of an epoch."""
         if self.buckets:
             return self._epoch(epoch).steps
         return -(-int(self._draws.sum()) // self.identities_per_batch)
@@ -113,9 +116,9 @@ class IdentityBatchSampler:
         Raises:
             UsageError: the epoch has no such step.
         """
-        if not 0 <= step < self._steps(epoch):
+        if not 0 <= step < self.steps_in(epoch):
             raise UsageError(
-                f"step {step} is not in an epoch of {self._steps(epoch)} steps; steps count within an epoch"
+                f"step {step} is not in an epoch of {self.steps_in(epoch)} steps; steps count within an epoch"
             )
         order = self._epoch(epoch)
         targets: list[int] = order.rows[step].tolist()
@@ -213,9 +216,13 @@ class IdentityBatchSampler:
 
 def nearest_bucket(index: pa.Table, buckets: Sequence[tuple[int, int]]) -> Integers:
     """Return for every row the number of the bucket (width, height) whose aspect is nearest to its picture's."""
-    aspects = np.log(column(index, "width") / column(index, "height"))
+    widths, heights = column(index, "width"), column(index, "height")
     wanted = np.log([width / height for width, height in buckets])
-    nearest: Integers = np.abs(aspects[:, None] - wanted).argmin(axis=1)
+    nearest: Integers = np.empty(len(widths), np.int64)
+    for start in range(0, len(widths), ROWS_AT_ONCE):  # an index has many million rows, and this a number a bucket
+        rows = slice(start, start + ROWS_AT_ONCE)
+        aspects = np.log(widths[rows] / heights[rows])
+        nearest[rows] = np.abs(aspects[:, None] - wanted).argmin(axis=1)
     return nearest
 
 

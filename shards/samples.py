@@ -1,19 +1,16 @@
 """One photo becomes the four parts of a sample."""
 
 import hashlib
-import io
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from ..errors import DataError
 from ..workspace import Workspace
 from . import picture, record
 from .buffers import Buffers
 from .curated import extension
-from .geometry import Floats
 from .options import PackConfig
+from .reader import NPY_HEADER
 from .schema import PARTS, sample_digest, sample_key
 
 MOST_BYTES = 2**31 - 1
@@ -58,7 +55,7 @@ def prepare(task: Task, workspace: Workspace, config: PackConfig, buffers: Buffe
     parts: dict[str, bytes | memoryview] = {
         "image": stored.data,
         "json": record.json_bytes(meta),
-        "npy": npy_bytes(record.face_embedding(task.row)),
+        "npy": NPY_HEADER + record.face_embedding(task.row).astype("<f4", copy=False).tobytes(),
         "txt": record.text(task.row, "caption").encode(),
     }
     digests = {part: hashlib.sha256(data).digest() for part, data in parts.items() if part != "image"}
@@ -82,13 +79,6 @@ def prepare(task: Task, workspace: Workspace, config: PackConfig, buffers: Buffe
         **{f"{part}_sha256": digest for part, digest in digests.items()},
     }
     return Sample(columns, {part: parts[part] for part in PARTS})
-
-
-def npy_bytes(array: Floats) -> bytes:
-    """Return an array as the content of a .npy file."""
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return file.getvalue()
 
 
 def _stored(task: Task, workspace: Workspace, config: PackConfig, buffers: Buffers) -> tuple[picture.Stored, str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..errors import DataError, UsageError
 from .cache import LIMIT
-from .remote import RemoteStore, Span
+from .remote import REQUESTS, RemoteStore, Span
 from .schema import MANIFEST_FILE
 
 MOST_HANDLES = 256
@@ -35,6 +35,9 @@ class Store(Protocol):
 
     def prefetch(self, spans: Sequence[Span]) -> None:
         """Begin to make ready what will be read next, in this order."""
+
+    def forget(self, file: str, offset: int, size: int) -> bool:
+        """Let go of a kept copy of some bytes, which proved wrong; False where none was kept."""
 
     def exists(self, file: str) -> bool:
         """Say whether there is such a file."""
@@ -75,6 +78,10 @@ class FolderStore:
             if self.exists(file):
                 os.posix_fadvise(self._handle(file), offset, size, os.POSIX_FADV_WILLNEED)
 
+    def forget(self, file: str, offset: int, size: int) -> bool:
+        """Return False: files are read where they lie."""
+        return False
+
     def exists(self, file: str) -> bool:
         """Say whether there is such a file."""
         return (self._folder / file).is_file()
@@ -113,19 +120,24 @@ class FolderStore:
         self.close()
 
 
-def open_store(shards: Path | str, cache: Path | None = None, cache_limit: int = LIMIT) -> Store:
+def open_store(
+    shards: Path | str, cache: Path | None = None, cache_limit: int = LIMIT, requests: int = REQUESTS
+) -> Store:
     """Return the store of a dataset's folder or address.
 
     Args:
         shards: folder, or address as fsspec takes it (`s3://bucket/shards`), which must be a str.
         cache: folder of the cache of remote datasets, by default `$BOLID_CACHE`, else `~/.cache/bolid`.
         cache_limit: bytes that the cache may take.
+        requests: that a process has under way at the same time.
 
     Raises:
         DataError: there is no finished dataset, or the address cannot be reached.
-        UsageError: the address is a Path, or needs a package that is not installed.
+        UsageError: the address is a Path, or needs a package that is not installed; or `requests` is below 1.
     """
-    store = _store(shards, cache, cache_limit)
+    if requests < 1:
+        raise UsageError(f"requests = {requests} must be at least 1")
+    store = _store(shards, cache, cache_limit, requests)
     try:
         finished = store.exists(MANIFEST_FILE)
     except OSError as error:
@@ -151,11 +163,11 @@ def local_folder(shards: Path | str) -> Path | None:
     return None
 
 
-def _store(shards: Path | str, cache: Path | None, cache_limit: int) -> Store:
+def _store(shards: Path | str, cache: Path | None, cache_limit: int, requests: int) -> Store:
     folder = local_folder(shards)
     if folder is not None:
         return FolderStore(folder)
     try:
-        return RemoteStore(str(shards), cache, cache_limit)
+        return RemoteStore(str(shards), cache, cache_limit, requests)
     except (ImportError, ValueError) as error:
         raise UsageError(f"{shards} cannot be opened: {error}") from error

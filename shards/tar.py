@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from typing import IO, Protocol, Self
 
 BLOCK = tarfile.BLOCKSIZE
-PIECE = 2**21
+PIECE = 2**22
 """Bytes that are written at a time."""
 SYNCED_PIECE = 2**25
 """Bytes after which the disk is told to begin, so that little is left to wait for at the end."""
 MOST_BUFFERS = 512
 """Buffers that one system call may be given (the limit of Linux is 1024)."""
+SMALL = 2**13
+"""Content of fewer bytes is joined with its header and its neighbours: fewer pieces to hash and to write."""
 
 _MODE = 0o644
+_ZEROS = bytes(BLOCK)
 _CHECKSUM = slice(148, 156)
 
 Bytes = bytes | memoryview
@@ -42,37 +45,46 @@ class TarWriter:
         self._syncer = ThreadPoolExecutor(1, "sync")
         self._digested: Future[None] | None = None
         self._synced: Future[None] | None = None
+        self._small: list[Bytes] = []
         self._waiting: list[Bytes] = []
         self._in_flight: list[Bytes] = []
-        self._waiting_bytes = self._unsynced = self.size = 0
+        self._flushed = self._unsynced = self.size = 0
 
     def add(self, name: str, data: Bytes) -> int:
         """Append a member and return the offset of its content in bytes."""
-        self._write(header(name, len(data)))
-        offset = self.size
-        self._write(data)
-        self._write(bytes(-len(data) % BLOCK))
+        offset = self.size + BLOCK
+        self._small.append(header(name, len(data)))
+        if len(data) < SMALL and isinstance(data, bytes):
+            self._small.append(data)
+        else:
+            self._join()
+            self._waiting.append(data)
+        padding = -len(data) % BLOCK
+        self._small.append(_ZEROS[:padding])
+        self.size = offset + len(data) + padding
+        if self.size - self._flushed >= PIECE or len(self._waiting) >= MOST_BUFFERS - 1:
+            self._flush()
         return offset
 
     def finish(self) -> str:
         """Write the end of the archive and return the sha256 of the whole file, hexadecimal."""
-        self._write(bytes(2 * BLOCK))
-        self._write(bytes(-self.size % tarfile.RECORDSIZE))
+        end = self.size + 2 * BLOCK
+        end += -end % tarfile.RECORDSIZE
+        self._small.append(bytes(end - self.size))
+        self.size = end
         self._flush()
         self._wait()
         return self._digest.hexdigest()
 
-    def _write(self, data: Bytes) -> None:
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
-        self.size += len(data)
-        if self._waiting_bytes >= PIECE or len(self._waiting) >= MOST_BUFFERS:
-            self._flush()
+    def _join(self) -> None:
+        self._waiting.append(b"".join(self._small))
+        self._small = []
 
     def _flush(self) -> None:
+        self._join()
         self._wait()
         self._in_flight, self._waiting = self._waiting, []
-        self._unsynced, self._waiting_bytes = self._unsynced + self._waiting_bytes, 0
+        self._unsynced, self._flushed = self._unsynced + self.size - self._flushed, self.size
         self._digested = self._digester.submit(self._hash, self._in_flight)
         write_all(self._file.fileno(), self._in_flight)
         if self._unsynced >= SYNCED_PIECE and (self._synced is None or self._synced.done()):

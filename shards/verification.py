@@ -190,14 +190,18 @@ def _stray_files(store: Store, manifest: Manifest) -> Iterator[Problem]:
 
 
 def _shard_problems(store: Store, name: str, entry: ShardEntry, rows: pa.Table) -> Iterator[Problem]:
-    if not store.exists(name):
-        yield Problem(name, "", "the file is missing")
-        return
     yield from _order_problems(name, entry, rows)
-    with store.open(name) as source:
-        file = _Hashing(source)
-        yield from _member_problems(name, file, rows)
-        file.read_rest()
+    try:
+        if not store.exists(name):
+            yield Problem(name, "", "the file is missing")
+            return
+        with store.open(name) as source:
+            file = _Hashing(source)
+            yield from _member_problems(name, file, rows)
+            file.read_rest()
+    except OSError as error:  # a bad place on the disk, or a network that gave up
+        yield Problem(name, "", f"it cannot be read to its end: {error}")
+        return
     if (file.size, file.digest) != (entry.bytes, entry.sha256):
         yield Problem(name, "", f"its sha256 or size ({file.size} bytes) is not the one in {MANIFEST_FILE}")
 

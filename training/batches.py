@@ -36,6 +36,7 @@ class ShardBatches:
             buckets=self.buckets,
         )
         sampler.set_epoch(*divmod(start, sampler.steps))
+        self.dataset.follow(sampler)
         loader: DataLoader[Batch] = DataLoader(
             self.dataset,
             batch_sampler=_Endless(sampler),

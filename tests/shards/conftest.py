@@ -31,6 +31,13 @@ def encoded(picture: Image.Image, name: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def npy_bytes(array: np.ndarray) -> bytes:
+    """What NumPy writes."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
 @dataclass
 class Curation:
     """Photos added one by one, then written as `curated.parquet`."""

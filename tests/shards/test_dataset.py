@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from .conftest import EVEN, Curation, encoded, pattern
+from .conftest import EVEN, Curation, encoded, npy_bytes, pattern
 
 POSE = {"pose_model": "test", "pose_confidence": 0.6}
 
@@ -330,12 +330,11 @@ def test_a_flipped_byte_is_found_when_bytes_are_checked(curation: Curation) -> N
 
 
 def test_embeddings_are_those_of_numpy() -> None:
-    from bolid.shards.reader import _NPY_HEADER, _embedding
-    from bolid.shards.samples import npy_bytes
+    from bolid.shards.reader import NPY_HEADER, _embedding
 
     face = np.random.default_rng(0).normal(size=512).astype(np.float32)
     plain = npy_bytes(face)
-    assert plain.startswith(_NPY_HEADER)
+    assert plain.startswith(NPY_HEADER)
     for array in (face, face.astype(np.float64), face[:3], face.astype(">f4")):
         found = _embedding(npy_bytes(array))
         assert np.array_equal(found, array)
@@ -395,6 +394,12 @@ def test_a_split_without_photos_says_so(curation: Curation) -> None:
         IdentityDataset(out, "val")
     with pytest.raises(UsageError, match="no split 'valid'"):
         IdentityDataset(out, "valid")
+
+
+@pytest.mark.parametrize("option", [{"crop": "face"}, {"reference_crop": "face"}, {"pixels": "float16"}, {"size": 0}])
+def test_options_that_do_not_exist_are_refused(packed: PackSummary, option: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=str(next(iter(option.values())))):
+        IdentityDataset(packed.out, **option)
 
 
 def test_many_shards_need_few_open_files(curation: Curation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,17 +4,20 @@ import errno
 import fcntl
 import hashlib
 import os
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import pytest
@@ -44,8 +47,22 @@ class Site:
     failing: int = 0
     """Requests for tars, and for one file more, that will be answered with 503."""
     failing_file: str = ""
+    spoilt: int = 0
+    """Answers for tars of which every byte of the middle half will be another."""
     together: threading.Barrier | None = None
     """Answers for tars wait for each other."""
+    at_once: int = 0
+    most_at_once: int = 0
+    """Requests for tars that were under way at the same time."""
+    counting: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, change: int) -> None:
+        with self.counting:
+            self.at_once += change
+            self.most_at_once = max(self.most_at_once, self.at_once)
+
+    def tars(self) -> list[str]:
+        return [request for request in self.requests if ".tar" in request]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -71,11 +88,17 @@ class Handler(BaseHTTPRequestHandler):
             self.site.failing -= 1
             return self.send(503, b"")
         if self.site.together and path.suffix == ".tar":
+            self.site.count(1)
             self.site.together.wait()
+            self.site.count(-1)
         data = path.read_bytes()
         if span:
             start, end = span.removeprefix("bytes=").split("-")
             piece = data[int(start) : int(end) + 1 if end else None]
+            if self.site.spoilt and path.suffix == ".tar":
+                self.site.spoilt -= 1
+                quarter = len(piece) // 4
+                piece = piece[:quarter] + bytes(byte ^ 1 for byte in piece[quarter:-quarter]) + piece[-quarter:]
             self.send(206, piece, {"Content-Range": f"bytes {start}-{int(start) + len(piece) - 1}/{len(data)}"})
         else:
             self.send(200, data if body else b"", {"Content-Length": str(len(data))} if not body else {})
@@ -126,8 +149,7 @@ def test_each_block_is_fetched_once(site: Site, tmp_path: Path) -> None:
             people[row]
     again = IdentityDataset(site.url, refs=2, size=24, cache=tmp_path)
     again[0]
-    tars = [request for request in site.requests if ".tar" in request]
-    assert len(tars) == len(set(tars)) <= 5  # the tars of train are smaller than a block
+    assert len(site.tars()) == len(set(site.tars())) <= 5  # the tars of train are smaller than a block
 
 
 def test_a_batch_is_fetched_before_it_is_read(site: Site, tmp_path: Path) -> None:
@@ -151,6 +173,83 @@ def test_all_blocks_of_a_batch_are_on_their_way_at_once(
     site.together = threading.Barrier(shards, timeout=60)
     people.__getitems__(list(range(len(people))))
     assert site.together.n_waiting == 0
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Blocks of 4 kB, about the size of a sample, so that another batch means other blocks."""
+    monkeypatch.setattr("bolid.shards.remote.BLOCK_BYTES", 4096)
+    return 4096
+
+
+def arrived(people: IdentityDataset) -> None:
+    wait(list(people._reader._store._coming.values()))
+
+
+@pytest.mark.parametrize("workers", [None, 3])
+def test_the_next_batch_of_the_worker_is_fetched_meanwhile(
+    site: Site, tmp_path: Path, small_blocks: int, workers: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = IdentityDataset(site.url, refs=1, size=24, cache=tmp_path)
+    order = IdentityBatchSampler(people.index, 2, seed=5)
+    people.follow(order)
+    told = SimpleNamespace(num_workers=workers) if workers else None
+    monkeypatch.setattr("bolid.shards.dataset.get_worker_info", lambda: told)
+    people.__getitems__(order.batch(0, 0))
+    arrived(people)
+    people.follow(IdentityBatchSampler(people.index, 2, seed=6))  # of another run: nothing is fetched for it
+    site.failing = 9999
+    items = people.__getitems__(order.batch(0, workers or 1))
+    assert [item["key"] for item in items] == [people[draw]["key"] for draw in order.batch(0, workers or 1)]
+    site.failing = 0
+    assert len(site.tars()) == len(set(site.tars()))
+
+
+def test_an_epoch_that_is_read_ahead_gives_the_same_batches(site: Site, packed: PackSummary, tmp_path: Path) -> None:
+    def batches(shards: Path | str) -> list[tuple[list[str], list[list[str]], torch.Tensor]]:
+        people = IdentityDataset(shards, refs=2, size=24, cache=tmp_path)
+        order = IdentityBatchSampler(people.index, 3, seed=1, rank=1, world_size=2)
+        people.follow(order)
+        loader = DataLoader(people, batch_sampler=order, collate_fn=collate)
+        return [(batch["key"], batch["reference_keys"], batch["target"]) for batch in loader]
+
+    for far, near in zip(batches(site.url), batches(packed.out), strict=True):
+        assert far[:2] == near[:2]
+        assert torch.equal(far[2], near[2])
+
+
+def test_no_more_requests_are_under_way_than_allowed(
+    site: Site, tmp_path: Path, small_blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three at a time: with fewer this would never end, because answers go out by threes."""
+    monkeypatch.setattr("bolid.shards.cache.LOCKS", 2**32)
+    name, entry = max(read_manifest(site.url).shards.items(), key=lambda one: one[1].bytes)
+    store = open_store(site.url, tmp_path, requests=3)
+    blocks = entry.bytes // small_blocks // 3 * 3
+    assert blocks >= 6
+    site.together = threading.Barrier(3, timeout=60)
+    store.prefetch([(name, 0, blocks * small_blocks)])
+    wait(list(store._coming.values()))
+    assert (len(site.tars()), site.most_at_once) == (blocks, 3)
+    assert pickle.loads(pickle.dumps(store))._requests == 3
+    with pytest.raises(UsageError, match="at least 1"):
+        open_store(site.url, tmp_path, requests=0)
+
+
+def test_reading_ahead_leaves_room_for_what_is_read_now(site: Site, tmp_path: Path, small_blocks: int) -> None:
+    name, entry = max(read_manifest(site.url).shards.items(), key=lambda one: one[1].bytes)
+    store = open_store(site.url, tmp_path, 8 * (small_blocks + 32))
+    store.prefetch([(name, 0, entry.bytes)])
+    wait(list(store._coming.values()))
+    assert len(site.tars()) == 2  # a quarter of eight
+
+
+def test_a_forked_worker_waits_for_no_fetch_of_its_parent(site: Site, packed: PackSummary, tmp_path: Path) -> None:
+    store = open_store(site.url, tmp_path)
+    name = min(read_manifest(site.url).shards)
+    store._coming[name, 0] = Future()  # whose thread the child does not have
+    store._process = -1  # as after a fork
+    assert store.read_range(name, 600, 100) == (Path(packed.out) / name).read_bytes()[600:700]
 
 
 def test_a_batch_that_cannot_be_fetched_names_the_sample(site: Site, tmp_path: Path) -> None:
@@ -221,6 +320,12 @@ def test_index_and_verification_work_over_the_network(site: Site, packed: PackSu
     assert verify(site.url) == []
 
 
+def test_shards_that_cannot_be_read_are_told_and_end_nothing(site: Site) -> None:
+    site.failing = 9999
+    found = [(problem.shard, "cannot be read to its end" in problem.text) for problem in verify(site.url)]
+    assert found == [(name, True) for name in read_manifest(site.url).shards]
+
+
 def test_a_place_without_a_dataset_says_so(site: Site) -> None:
     with pytest.raises(DataError, match="no finished dataset"):
         open_store(f"{site.url}/nowhere")
@@ -243,12 +348,43 @@ def test_a_damaged_block_is_not_believed(tmp_path: Path) -> None:
         assert BlockCache(tmp_path).get(DIGEST, 3, 10, 20) is None
 
 
+def test_a_process_knows_which_blocks_it_has_checked(tmp_path: Path) -> None:
+    writer, reader = BlockCache(tmp_path), BlockCache(tmp_path)
+    writer.put(DIGEST, 3, b"x" * 1000)
+    assert (writer.checked(DIGEST, 3), reader.checked(DIGEST, 3), writer.checked(DIGEST, 4)) == (True, False, False)
+    reader.get(DIGEST, 3, 0, 1)
+    assert reader.checked(DIGEST, 3)
+    [path] = tmp_path.glob("*/*.block")
+    path.write_bytes(path.read_bytes()[:500])
+    assert not reader.checked(DIGEST, 3)
+    path.unlink()
+    assert not writer.checked(DIGEST, 3)
+
+
 def test_a_damaged_block_is_fetched_again(site: Site, tmp_path: Path) -> None:
     people = IdentityDataset(site.url, refs=0, size=24, cache=tmp_path)
     before = people[0]["target"]
     for path in tmp_path.glob("*/*.block"):
         path.write_bytes(path.read_bytes()[:-7])
     assert torch.equal(IdentityDataset(site.url, refs=0, size=24, cache=tmp_path)[0]["target"], before)
+
+
+def test_bytes_that_came_wrong_over_the_network_are_fetched_again(
+    site: Site, packed: PackSummary, tmp_path: Path
+) -> None:
+    near = IdentityDataset(packed.out, refs=0, size=24)
+    far = IdentityDataset(site.url, refs=0, size=24, cache=tmp_path)
+    site.spoilt = 1
+    for row in range(len(near)):
+        assert torch.equal(far[row]["target"], near[row]["target"])
+    assert site.spoilt == 0
+    asked = len(site.tars())
+    site.spoilt = 1000
+    shutil.rmtree(tmp_path)
+    middle = len(near) // 2
+    with pytest.raises(DataError, match=r"train-.*sample .*sha256 of its .* is not the one in the index"):
+        IdentityDataset(site.url, refs=0, size=24, cache=tmp_path)[middle]
+    assert len(site.tars()) <= asked + 4  # a second try, no more
 
 
 def test_the_cache_stays_below_its_limit_and_keeps_what_was_used_last(tmp_path: Path) -> None:

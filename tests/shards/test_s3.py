@@ -1,10 +1,13 @@
 """A dataset in an object store: packed to it, read from it, by the real protocol on loopback (moto)."""
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
+import s3fs
 import torch
 from bolid.errors import DataError
 from bolid.shards import (
@@ -18,12 +21,10 @@ from bolid.shards import (
     stream,
     verify,
 )
+from moto.server import ThreadedMotoServer
 from torch.utils.data import DataLoader
 
 from .conftest import EVEN, Curation
-
-pytest.importorskip("s3fs")
-server = pytest.importorskip("moto.server")
 
 CONFIG = PackConfig(shard_size=40_000, split=EVEN)
 
@@ -32,7 +33,7 @@ CONFIG = PackConfig(shard_size=40_000, split=EVEN)
 def url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """An address in an empty bucket."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     running.start()
     _, port = running.get_host_and_port()
     for name, value in {
@@ -44,8 +45,6 @@ def url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
         "BOLID_CACHE": str(tmp_path / "cache"),
     }.items():
         monkeypatch.setenv(name, value)
-    import s3fs
-
     bucket = tmp_path.name.replace("_", "-")
     s3fs.S3FileSystem(skip_instance_cache=True).mkdir(bucket)
     yield f"s3://{bucket}/shards"
@@ -67,6 +66,22 @@ def test_a_dataset_lives_in_a_bucket(url: str, curation: Curation, tmp_path: Pat
     assert verify(url) == []
     keys = sorted(sample["__key__"] for sample in stream(url, "train"))
     assert keys == read_index(url, "train")["key"].to_pylist()
+
+
+def test_the_objects_are_the_files(url: str, curation: Curation, tmp_path: Path) -> None:
+    """Asked with another client, over the socket of the server."""
+    curation.add_people(people=4, photos=3)
+    workspace = curation.write()
+    pack(workspace, CONFIG, url)
+    here = Path(pack(workspace, CONFIG, tmp_path / "here").out)
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    bucket = url.split("/")[2]
+    found = {
+        one["Key"]: client.get_object(Bucket=bucket, Key=one["Key"])["Body"].read()
+        for one in client.list_objects_v2(Bucket=bucket)["Contents"]
+    }
+    assert found == {f"shards/{path.name}": path.read_bytes() for path in here.iterdir() if path.name != ".lock"}
+    client.close()
 
 
 def test_workers_read_batches_from_a_bucket(url: str, curation: Curation, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from bolid.errors import DataError, UsageError
 from bolid.shards import Draw, IdentityBatchSampler
+from bolid.shards.sampler import nearest_bucket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -237,6 +238,19 @@ def test_with_buckets_a_batch_has_one_aspect_and_nothing_is_lost(photos: list[in
         assert len(batch) == slot_count
     assert sorted(d.target for batch in batches for d in batch if d.weight) == list(range(sum(photos)))
     assert len(list(sampler)) == len(batches)
+
+
+def test_the_nearest_bucket_is_found_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bolid.shards.sampler.ROWS_AT_ONCE", 7)
+    shapes = np.random.default_rng(3).integers(100, 2000, (50, 2))
+    index = pa.table({"width": pa.array(shapes[:, 0]), "height": pa.array(shapes[:, 1])})
+
+    def distance(bucket: int, width: int, height: int) -> float:
+        wanted, found = ASPECTS[bucket], width / height
+        return max(found * wanted[1] / wanted[0], wanted[0] / wanted[1] / found)
+
+    expected = [min(range(3), key=lambda bucket: distance(bucket, *shape)) for shape in shapes.tolist()]
+    assert nearest_bucket(index, ASPECTS).tolist() == expected
 
 
 def test_buckets_are_mixed_over_the_epoch() -> None:

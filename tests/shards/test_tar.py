@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bolid.shards.buffers import GRAIN, Buffers, ViewFile, opened
-from bolid.shards.tar import PIECE, TarWriter, header
+from bolid.shards.tar import PIECE, SMALL, TarWriter, header
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -35,13 +35,15 @@ def test_what_ustar_cannot_say_is_refused(name: str, size: int) -> None:
 
 def test_a_tar_of_many_and_of_large_parts_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
-    sizes = [0, 1, 511, 512, 513, PIECE - 512, PIECE + 1, *range(3000)]
+    edges = [0, 1, 511, 512, 513, SMALL - 1, SMALL, SMALL + 1, PIECE - 512, PIECE + 1]
+    sizes = [size for edge in edges for size in (edge, edge)] + list(range(3000))
     parts = {f"{number:05d}.bin": os.urandom(size) for number, size in enumerate(sizes)}
+    lent = [memoryview(data) if number % 2 else data for number, data in enumerate(parts.values())]
     released = []
     with path.open("wb", buffering=0) as file, TarWriter(file, released.append) as tar:
-        offsets = {name: tar.add(name, memoryview(data)) for name, data in parts.items()}
+        offsets = {name: tar.add(name, data) for name, data in zip(parts, lent, strict=True)}
         digest = tar.finish()
-    assert len(released) == len(parts)
+    assert [id(view) for view in released] == [id(data) for data in lent if isinstance(data, memoryview)]
     assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
     assert path.stat().st_size == tar.size
     with tarfile.open(path) as found:

@@ -11,7 +11,7 @@ from bolid.errors import DataError
 from bolid.shards import PackConfig, PackSummary, find_rows, pack, read_index, read_manifest, require_sound, verify
 from bolid.shards.manifest import Manifest
 
-from .conftest import EVEN, Curation
+from .conftest import EVEN, Curation, npy_bytes
 
 
 @pytest.fixture
@@ -172,7 +172,6 @@ def test_a_photo_in_two_splits_is_found(dataset: Path) -> None:
 
 def test_keypoints_of_another_shape_are_found() -> None:
     from bolid.shards.reader import parse
-    from bolid.shards.samples import npy_bytes
 
     face = npy_bytes(np.zeros(512, np.float32))
     meta = {"identity": 0, "width": 1, "height": 1, "keypoints": [[0, 0, 0]] * 17, "person_box": [0] * 4}

@@ -313,14 +313,14 @@ from pathlib import Path
 from bolid.shards import writer, PackConfig, pack
 from bolid.workspace import Workspace
 left = int(sys.argv[2])
-original = writer.TarWriter._write if hasattr(writer.TarWriter, "_write") else None
-def counted(self, data):
+original = writer.TarWriter.add
+def counted(self, name, data):
     global left
     left -= 1
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    original(self, data)
-writer.TarWriter._write = counted
+    return original(self, name, data)
+writer.TarWriter.add = counted
 pack(Workspace(Path(sys.argv[1])), PackConfig(shard_size=20_000, split=(0.6, 0.2, 0.2)))
 """
 
@@ -328,7 +328,7 @@ pack(Workspace(Path(sys.argv[1])), PackConfig(shard_size=20_000, split=(0.6, 0.2
 def test_a_killed_pack_leaves_whole_shards_and_goes_on(curation: Curation, tmp_path: Path) -> None:
     curation.add_people(people=6, photos=3)
     workspace = curation.write()
-    died = subprocess.run([sys.executable, "-c", KILLED, workspace.root, "120"], cwd=tmp_path, check=False)
+    died = subprocess.run([sys.executable, "-c", KILLED, workspace.root, "40"], cwd=tmp_path, check=False)
     assert died.returncode == -signal.SIGKILL
     noted = [path.stem for path in (workspace.shards / ".pack").glob("*.tar.parquet")]
     finished = {workspace.shards / name: (workspace.shards / name).stat().st_mtime_ns for name in noted}
@@ -352,7 +352,7 @@ def test_a_pack_killed_from_outside_goes_on(curation: Curation, tmp_path: Path) 
     curation.add_people(people=6, photos=3)
     workspace = curation.write()
     code = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "import time; time.sleep(60)")
-    process = subprocess.Popen([sys.executable, "-c", code, workspace.root, "60"], cwd=tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", code, workspace.root, "20"], cwd=tmp_path)
     while not list(workspace.shards.glob(".*.tmp")):
         assert process.poll() is None
         time.sleep(0.02)
