@@ -134,11 +134,13 @@ def rows(scale: Scale, peers: Path, work: Path) -> dict[str, object]:
     for photos, runs in figures.items():
         found[photos] = {key: statistics.median(each[key] for each in runs) for key in runs[0]}
         each = found[photos]
-        print(f"{photos} photos: {each['seconds']:.1f} s ({each['cpu_s']:.1f} s of CPU), {each['peak_mb']:.0f} MB at "
-              f"most, {each['before_mb']:.0f} MB of it before it began")  # fmt: skip
+        own, before = each["anonymous_peak_mb"], each["anonymous_before_mb"]
+        print(f"{photos} photos: {each['seconds']:.1f} s ({each['cpu_s']:.1f} s of CPU), {own:.0f} MB of its own at "
+              f"most ({before:.0f} before it began), {each['peak_mb']:.0f} with mapped files")  # fmt: skip
     few, many = found[str(scale.rows[0])], found[str(scale.rows[-1])]
-    more, cpu, peak = scale.rows[-1] / scale.rows[0], many["cpu_s"] / few["cpu_s"], many["peak_mb"] / few["peak_mb"]
-    print(f"{more:g} times the photos: {cpu:.2f} times the CPU time, {peak:.2f} times the memory")
+    more, cpu = scale.rows[-1] / scale.rows[0], many["cpu_s"] / few["cpu_s"]
+    each = (many["anonymous_peak_mb"] - few["anonymous_peak_mb"]) * 1e3 / (scale.rows[-1] - scale.rows[0])
+    print(f"{more:g} times the photos: {cpu:.2f} times the CPU time, {each:.2f} kB more memory a photo")
     return found
 
 

@@ -1,7 +1,8 @@
 """Curation of very many photos whose scores are in the ledger already: synthetic rows, all group stages, the report.
 
 python curate_rows.py make WORKSPACE PHOTOS     writes images.parquet and the ledger; photos are links to tiny files
-python curate_rows.py curate WORKSPACE          prints the seconds of `curate` and the peak memory of the process, MB
+python curate_rows.py curate WORKSPACE          prints the seconds of `curate` and the peak memory of the process, MB:
+                                                in all, and without pages of files, which the kernel may drop
 
 The rows are of people with 20 photos each: hashes at random, every tenth a near copy of another of the same person, a
 near copy and the same bytes in a neighbour's gallery now and then; one person in each photo, with a face in three of
@@ -13,6 +14,7 @@ import io
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -42,7 +44,7 @@ def make(workspace: Workspace, photos: int) -> None:
     numbers = {"width": [1200] * photos, "height": [1500] * photos, "bytes": [1000] * photos}
     images = pa.table({"sha256": shas, **text, **numbers, "format": ["JPEG"] * photos})
     pq.write_table(images, workspace.images_table)
-    found, _ = run._networks(CONFIG)
+    found, _ = run._networks(CONFIG, tell=False)
     stages = run._stages(found, CONFIG, "cpu")
     first = {sha256: number for number, sha256 in reversed(list(enumerate(shas)))}
     unique = list(dict.fromkeys(shas))
@@ -114,10 +116,36 @@ def _scores(shas: list[str], hashes: np.ndarray, centres: np.ndarray, chance: np
     }
 
 
-def _peak_mb() -> float:
-    """Return the largest memory that this process held, MB (10^6); getrusage counts that of its parent, too."""
+class Peak:
+    """The largest memory of this process while it is open, MB (10^6), sampled every 5 ms; Linux only.
+
+    Attributes:
+        anonymous: what the process owns.
+        total: pages of files besides, such as those of scores that lie in mapped files.
+    """
+
+    def __enter__(self) -> "Peak":
+        self.anonymous = self.total = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+        self._thread.start()
+        return self
+
+    def _sample(self) -> None:
+        while not self._over.wait(0.005):
+            anonymous = memory_mb("RssAnon")
+            self.anonymous = max(self.anonymous, anonymous)
+            self.total = max(self.total, anonymous + memory_mb("RssFile") + memory_mb("RssShmem"))
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def memory_mb(what: str) -> float:
+    """Return a figure of /proc/self/status, MB (10^6)."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(what))
 
 
 def main() -> None:
@@ -126,13 +154,15 @@ def main() -> None:
     if sys.argv[1] == "make":
         make(workspace, int(sys.argv[3]))
         return
-    began = _peak_mb()
+    began, anonymous = memory_mb("VmRSS"), memory_mb("RssAnon")
     begun, worked = time.perf_counter(), time.process_time()
-    summary = run.curate(workspace, CONFIG, 1)
+    with Peak() as peak:
+        summary = run.curate(workspace, CONFIG, 1)
     seconds, cpu = time.perf_counter() - begun, time.process_time() - worked
     if summary.computed or summary.failed:
         raise SystemExit(f"{summary.computed} photos were scored and {summary.failed} failed; the ledger has all")
-    size = {"seconds": seconds, "cpu_s": cpu, "peak_mb": _peak_mb(), "before_mb": began}
+    size = {"seconds": seconds, "cpu_s": cpu, "peak_mb": peak.total, "before_mb": began}
+    size |= {"anonymous_peak_mb": peak.anonymous, "anonymous_before_mb": anonymous}
     print("\n" + json.dumps(size | {"kept": summary.kept, "offered": summary.offered}))
 
 

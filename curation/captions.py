@@ -9,15 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-
 from .. import progress
 from ..errors import UsageError
 from . import engine, networks
 from .columns import rows_of
 from .config import CurateConfig
-from .measured import Measured
+from .measured import Measured, some
 from .networks import Absence, Network
+from .scores import Scores
 from .stage import Stage
 from .stages import attributes, caption
 from .stages.caption import Caption
@@ -121,23 +120,28 @@ def describe(
         owner = device if device.startswith("cuda") else None
         workers = None if owner else 1  # one a GPU, else one: its weights fill a machine
     scores = engine.run_stages(stages, kept, ledger, workers, kind=kind, owner=owner)
-    texts = _measured(scores.table, photos, config) if by_attributes else _written(scores.table)
+    texts = _measured(scores, photos, config) if by_attributes else _written(scores)
     return Captions(chosen.name, texts, scores.failed, scores.computed)
 
 
-def _written(scores: pa.Table) -> dict[str, Caption]:
-    rows = scores.select(["sha256", "caption_first", "caption_second"]).to_pylist()
-    return {row["sha256"]: caption.decide(row["caption_first"], row["caption_second"]) for row in rows}
-
-
-def _measured(scores: pa.Table, photos: Mapping[str, Measured], config: CurateConfig) -> dict[str, Caption]:
+def _written(scores: Scores) -> dict[str, Caption]:
     texts = {}
-    found = rows_of(scores, "clothes", attributes.PER_PERSON)
-    for sha256, clothes in zip(scores["sha256"].to_pylist(), found, strict=True):
-        photo = photos[sha256]
-        if photo.people is None or photo.person is None or clothes is None:
-            continue
-        person = photo.person
-        text = attributes.decide(person.keypoints, person.box, clothes[photo.people.index], config.pose.keypoint)
-        texts[sha256] = Caption(text)
+    for table in scores.batches(("caption_first", "caption_second")):
+        for row in table.to_pylist():
+            texts[row["sha256"]] = caption.decide(row["caption_first"], row["caption_second"])
+    return texts
+
+
+def _measured(scores: Scores, photos: Mapping[str, Measured], config: CurateConfig) -> dict[str, Caption]:
+    texts = {}
+    for table in scores.batches(("clothes",)):
+        shas = table["sha256"].to_pylist()
+        known = some(photos, shas)
+        for sha256, clothes in zip(shas, rows_of(table, "clothes", attributes.PER_PERSON), strict=True):
+            photo = known[sha256]
+            if photo.people is None or photo.person is None or clothes is None:
+                continue
+            person = photo.person
+            text = attributes.decide(person.keypoints, person.box, clothes[photo.people.index], config.pose.keypoint)
+            texts[sha256] = Caption(text)
     return texts

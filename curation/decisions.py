@@ -9,13 +9,13 @@ where blurred photos are not wanted, their faces do not speak for anybody.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import proposals, views
 from .config import CurateConfig
-from .measured import Measured
+from .measured import Measured, some
 from .outcome import Outcome
 from .proposals import Proposal
 from .stage import Verdict
@@ -23,6 +23,9 @@ from .stages import coverage, decode, duplicates, exclusions, identity, pose, qu
 
 Row = dict[str, Any]
 """A row of a table: column -> value."""
+
+AT_A_TIME = 1024
+"""Photos that are known at a time, unless one identity has more."""
 
 MOST_REMARKS = 20
 """Galleries of several people that are named."""
@@ -42,6 +45,8 @@ class Decisions:
     """Pairs of identities whose faces are those of one person, and the cosine of their centres: proposed, not done."""
     proposed: list[Proposal] = field(default_factory=list)
     """Pairs of identities that may be one person, and why: `alike` among them."""
+    phashes: list[int | None] = field(default_factory=list)
+    """The perceptual hash of each row's photo; None where nothing is known of it or nothing may be told."""
 
     def remarks(self) -> list[str]:
         """Return a line for each gallery of several people, and for each pair of galleries of one person, bounded."""
@@ -77,37 +82,63 @@ def decide(
     suppressed = suppressed or {}
     verdicts: dict[int, Verdict] = dict(suppressed)
     findings: dict[int, identity.Finding] = {}
-    groups: dict[str, list[int]] = defaultdict(list)
-    for index, image in enumerate(images):
-        if image["sha256"] in photos and index not in suppressed:
-            groups[image["identity"]].append(index)
     galleries: dict[str, identity.Gallery] = {}
-    for name, group in groups.items():
-        members = {index: photos[images[index]["sha256"]] for index in group}
+    phashes: list[int | None] = [None] * len(images)
+    for name, members in _members(images, photos, suppressed):
+        for index, photo in members.items():
+            phashes[index] = photo.phash
         verdicts |= _alone(members, config)
         if cosines is not None:
             left = {index: photo for index, photo in members.items() if index not in verdicts}
             galleries[name] = _identity(left, config, cosines)
             findings |= galleries[name].findings
             verdicts |= galleries[name].verdicts
-        rest = [index for index in group if index not in verdicts]
+        rest = [index for index in members if index not in verdicts]
         thin = coverage.decide(len(rest), config.min_photos)
         if thin:
             verdicts |= dict.fromkeys(rest, thin)
-    shared = _shared([image for index, image in enumerate(images) if index not in suppressed])
+    shared = _shared(images, suppressed)
     outcomes = [
         Outcome(
             verdicts.get(index),
             None if index in suppressed else failed.get(image["sha256"]),
-            shared.get((image["sha256"], image["identity"]), []),
+            shared.get((image["sha256"], image["identity"]), ()),
             findings.get(index),
         )
         for index, image in enumerate(images)
     ]
     centres = {name: gallery.centre for name, gallery in galleries.items() if gallery.centre is not None}
     alike = identity.alike(centres, cosines) if cosines else []
-    proposed = proposals.find(images, photos, outcomes, galleries, alike, config.near_duplicate)
-    return Decisions(outcomes, galleries, alike, proposed)
+    proposed = proposals.find(images, phashes, outcomes, galleries, alike, config.near_duplicate)
+    return Decisions(outcomes, galleries, alike, proposed, phashes)
+
+
+def _members(
+    images: Sequence[Row], photos: Mapping[str, Measured], suppressed: Collection[int]
+) -> Iterator[tuple[str, dict[int, Measured]]]:
+    """Yield what is known of each identity's photos by their place; of no more than `AT_A_TIME` photos at once."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, image in enumerate(images):
+        if image["sha256"] in photos and index not in suppressed:
+            groups[image["identity"]].append(index)
+    for portion in _portions(groups):
+        shas = {index: images[index]["sha256"] for _, group in portion for index in group}
+        known = some(photos, list(shas.values()))
+        for name, group in portion:
+            yield name, {index: known[shas[index]] for index in group}
+
+
+def _portions(groups: Mapping[str, list[int]]) -> Iterator[list[tuple[str, list[int]]]]:
+    portion: list[tuple[str, list[int]]] = []
+    count = 0
+    for name, group in groups.items():
+        if portion and count + len(group) > AT_A_TIME:
+            yield portion
+            portion, count = [], 0
+        portion.append((name, group))
+        count += len(group)
+    if portion:
+        yield portion
 
 
 def _alone(photos: Mapping[int, Measured], config: CurateConfig) -> dict[int, Verdict]:
@@ -179,10 +210,17 @@ def cosines_of(config: CurateConfig, known: Mapping[str, float]) -> identity.Cos
     return replace(found, **asked)
 
 
-def _shared(images: Sequence[Row]) -> dict[tuple[str, str], list[str]]:
+def _shared(images: Sequence[Row], suppressed: Collection[int]) -> dict[tuple[str, str], list[str]]:
+    seen: set[str] = set()
+    repeated: set[str] = set()
+    for index, image in enumerate(images):
+        if index not in suppressed:
+            (repeated if image["sha256"] in seen else seen).add(image["sha256"])
+    del seen
     owners: dict[str, set[str]] = defaultdict(set)
-    for image in images:
-        owners[image["sha256"]].add(image["identity"])
+    for index, image in enumerate(images):
+        if index not in suppressed and image["sha256"] in repeated:
+            owners[image["sha256"]].add(image["identity"])
     shared: dict[tuple[str, str], list[str]] = {}
     for sha256, group in owners.items():
         if len(group) > 1:

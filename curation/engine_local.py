@@ -1,5 +1,8 @@
 """The engine for one machine: spawned processes, each with its own queue, so that one that dies takes no other along.
 
+Scores are written by a thread of their own, so that no worker waits for a disk, and those of `SETTLE` seconds together,
+so that a long run does not leave a file for each batch.
+
 A worker is handed two tasks at a time: the one it works on and the next. When it dies, the first is the suspect and
 the second is given to somebody else. Suspects are tried again at the end, alone and a photo at a time: what kills its
 worker twice, or raises twice, has failed.
@@ -8,6 +11,7 @@ worker twice, or raises twice, has failed.
 import concurrent.futures
 import contextlib
 import os
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -21,8 +25,12 @@ from ..errors import BolidError, ModelError
 from ..processes import WorkerPool
 from .ledger import write_part
 from .stage import Stage
-from .work import DIED, SetupError, Task, Worker
+from .work import DIED, SetupError, Task, Worker, keep_freed_memory
 
+SETTLE = 0.5
+"""Seconds for which scores wait for others to be written with them: what a kill costs besides the tasks in flight."""
+_BEHIND = 256
+"""Tasks that wait to be written before the engine waits, too."""
 _STARTS = 3
 """A worker that dies so often in a row before its first photo will not start at all."""
 
@@ -57,24 +65,86 @@ def run(
     """
     suspects: list[Task] = []
     failed: dict[str, str] = {}
-    for done in _lanes(stages, tasks, min(workers, len(tasks)), owner, ahead=2):
-        if done.results is None:
-            suspects += done.task.alone()
-        else:
-            _keep(ledger, stages, done, advance)
-    for done in _lanes(stages, suspects, 1, owner, ahead=1):
-        if done.results is None:
-            failed[done.task.items[0].sha256] = done.error
+    with contextlib.closing(_Writer(ledger, stages)) as writer:
+        for done in _lanes(stages, tasks, min(workers, len(tasks)), owner, ahead=2):
+            if done.results is None:
+                suspects += done.task.alone()
+            else:
+                writer.keep(done)
+                advance(len(done.task.items))
+        for done in _lanes(stages, suspects, 1, owner, ahead=1):
+            if done.results is None:
+                failed[done.task.items[0].sha256] = done.error
+            else:
+                writer.keep(done)
             advance(1)
-        else:
-            _keep(ledger, stages, done, advance)
     return failed
 
 
-def _keep(ledger: Path, stages: Sequence[Stage], done: _Done, advance: Callable[[int], None]) -> None:
-    for index, result in zip(done.task.stages, done.results or [], strict=True):
-        write_part(ledger, stages[index], result)
-    advance(len(done.task.items))
+class _Writer:
+    """Writes what is done into the ledger, in a thread; an error of the disk comes out of the next call."""
+
+    def __init__(self, ledger: Path, stages: Sequence[Stage]) -> None:
+        self._ledger, self._stages = ledger, stages
+        self._waiting: list[_Done] = []
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._thread.start()
+
+    def keep(self, done: _Done) -> None:
+        """Take what is done; waits where the disk is far behind.
+
+        Raises:
+            WorkspaceError: the disk refused what was taken before.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._waiting) < _BEHIND or self._error)
+            self._raise()
+            self._waiting.append(done)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Write what is left.
+
+        Raises:
+            WorkspaceError: the disk refuses.
+        """
+        with self._changed:
+            self._closing.set()
+            self._changed.notify_all()
+        self._thread.join()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._waiting or self._closing.is_set())
+                    if not self._waiting:
+                        return
+                self._closing.wait(SETTLE)
+                with self._changed:
+                    taken, self._waiting = self._waiting, []
+                    self._changed.notify_all()
+                self._write(taken)
+        except BaseException as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _write(self, taken: Sequence[_Done]) -> None:
+        found: dict[int, list[pa.Table]] = {}
+        for done in taken:
+            for index, result in zip(done.task.stages, done.results or [], strict=True):
+                found.setdefault(index, []).append(result)
+        for index, results in sorted(found.items()):
+            write_part(self._ledger, self._stages[index], pa.concat_tables(results))
 
 
 def _lanes(
@@ -183,6 +253,7 @@ _worker: list[Worker] = []
 
 
 def _start_worker(stages: list[Stage], threads: int, decoders: int) -> None:
+    keep_freed_memory()
     _worker[:] = [Worker(stages, threads, decoders)]
 
 

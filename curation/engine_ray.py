@@ -22,7 +22,8 @@ from types import ModuleType
 from typing import Any, TextIO, cast
 
 from ..errors import MissingExtraError, ModelError, UsageError
-from .ledger import read_parts, write_part
+from . import scores
+from .ledger import write_part
 from .stage import Stage
 from .work import DIED, Item, SetupError, Task, Worker, plan
 
@@ -67,7 +68,7 @@ def run(
 def _left(stages: Sequence[Stage], tasks: Sequence[Task], ledger: Path) -> list[Task]:
     """Return what the ledger still lacks of `tasks`, a photo a task."""
     items: list[Item] = [item for task in tasks for item in task.items]
-    return plan(items, stages, [read_parts(ledger, stage) for stage in stages], size=1)
+    return plan(items, stages, scores.read(stages, [item.sha256 for item in items], ledger), size=1)
 
 
 class _Pool:
@@ -148,8 +149,8 @@ class _Scorer:
         return {"number": [number], "error": [error], "setup": [setup]}
 
     def _score(self, task: Task) -> None:
-        for index, scores in zip(task.stages, self._worker.score(task), strict=True):
-            write_part(self._ledger, self._stages[index], scores)
+        for index, found in zip(task.stages, self._worker.score(task), strict=True):
+            write_part(self._ledger, self._stages[index], found)
 
 
 def _on_this_node(ray: ModuleType, kind: type) -> Any:  # noqa: ANN401 - Ray's actor handle

@@ -1,6 +1,6 @@
 """What is known of one photo, read from the scores: the main person, her face, and how sharp they are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from . import views
 from .columns import rows_of
 from .config import CurateConfig
+from .scores import Scores
 from .stages import face as face_stage
 from .stages import pose as pose_stage
 
@@ -63,6 +64,48 @@ class Measured:
     def person_sharpness(self) -> float | None:
         """Sharpness of the person; of the whole photo where there is none."""
         return self.sharpness if self.person is None else self.person.sharpness
+
+
+class Photos(Mapping[str, Measured]):
+    """What is known of each photo that has scores, by its sha256; made when it is asked for, and not kept.
+
+    Args:
+        scores: of all stages that were run.
+        config: thresholds of people and faces.
+    """
+
+    def __init__(self, scores: Scores, config: CurateConfig) -> None:
+        self._scores, self._config = scores, config
+
+    def __getitem__(self, sha256: str) -> Measured:
+        """Return what is known of one photo; for several, `some` takes a small part of the time."""
+        if sha256 not in self._scores:
+            raise KeyError(sha256)
+        return self.some([sha256])[sha256]
+
+    def __contains__(self, sha256: object) -> bool:
+        """Say whether the photo has scores."""
+        return sha256 in self._scores
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the sha256 of each photo."""
+        return iter(self._scores)
+
+    def __len__(self) -> int:
+        """Return how many photos there are."""
+        return len(self._scores)
+
+    def some(self, photos: Sequence[str]) -> dict[str, Measured]:
+        """Return what is known of these photos, those without scores left out."""
+        known = [sha256 for sha256 in dict.fromkeys(photos) if sha256 in self._scores]
+        return dict(zip(known, measured(self._scores.take(known), self._config), strict=True))
+
+
+def some(photos: Mapping[str, Measured], wanted: Sequence[str]) -> dict[str, Measured]:
+    """Return what is known of the photos that are wanted (by sha256), those of which nothing is known left out."""
+    if isinstance(photos, Photos):
+        return photos.some(wanted)
+    return {sha256: photos[sha256] for sha256 in wanted if sha256 in photos}
 
 
 def measured(scores: pa.Table, config: CurateConfig) -> Iterator[Measured]:

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from .. import atomic
 from . import hamming
-from .measured import Measured
 from .outcome import Outcome
 from .stages.identity import Gallery
 
@@ -63,7 +62,7 @@ class Proposal:
 
 def find(
     rows: Sequence[Mapping[str, Any]],
-    photos: Mapping[str, Measured],
+    phashes: Sequence[int | None],
     outcomes: Sequence[Outcome],
     galleries: Mapping[str, Gallery],
     alike: Iterable[tuple[str, str, float]],
@@ -73,27 +72,28 @@ def find(
 
     Args:
         rows: of the images, with `sha256` and `identity`.
-        photos: what is known of each photo, by its sha256.
+        phashes: of each row's photo; None where it is not known.
         outcomes: one for each row.
         galleries: the faces of each identity, judged.
         alike: pairs of identities whose faces are those of one person, with the cosine of their centres.
         near: most differing bits of near copies.
     """
-    seen: dict[tuple[str, str], None] = {}
-    for row, outcome in zip(rows, outcomes, strict=True):
-        told = photos.get(row["sha256"])
+    speaking: list[int] = []
+    for place, outcome in enumerate(outcomes):
         thin = outcome.verdict is not None and outcome.verdict.stage == "coverage"
-        if told is not None and told.phash is not None and (outcome.keep or thin):
-            seen[row["sha256"], row["identity"]] = None
-    found = [*_photos(list(seen), photos, near), *_faces(rows, galleries, alike)]
+        if phashes[place] is not None and (outcome.keep or thin):
+            speaking.append(place)
+    found = [*_photos(rows, speaking, phashes, near), *_faces(rows, galleries, alike)]
     return sorted(found, key=lambda each: (each.kind, each.identity_a, each.identity_b))
 
 
-def _photos(seen: Sequence[tuple[str, str]], photos: Mapping[str, Measured], near: int) -> Iterator[Proposal]:
-    """Yield a proposal for each pair of galleries with photos (sha256, identity) that are the same or nearly so."""
+def _photos(
+    rows: Sequence[Mapping[str, Any]], speaking: Sequence[int], phashes: Sequence[int | None], near: int
+) -> Iterator[Proposal]:
+    """Yield a proposal for each pair of galleries with photos that are the same or nearly so."""
     counts: Counter[tuple[Kind, str, str]] = Counter()
     best: dict[tuple[Kind, str, str], tuple[int, str, str]] = {}
-    for (sha_a, a), (sha_b, b), bits in _close(seen, photos, near):
+    for (sha_a, a), (sha_b, b), bits in _close(_Holders(rows, speaking, phashes), near):
         if a > b:
             sha_a, a, sha_b, b = sha_b, b, sha_a, a
         kind: Kind = "same_photo" if sha_a == sha_b else "near_photo"
@@ -105,18 +105,32 @@ def _photos(seen: Sequence[tuple[str, str]], photos: Mapping[str, Measured], nea
 
 
 _Photo = tuple[str, str]
+"""A sha256 and the identity that has it."""
 
 
-def _close(seen: Sequence[_Photo], photos: Mapping[str, Measured], near: int) -> Iterator[tuple[_Photo, _Photo, int]]:
+class _Holders:
+    """Hashes `[n]`, each once, and the photos that have each of them, made when they are asked for."""
+
+    def __init__(
+        self, rows: Sequence[Mapping[str, Any]], speaking: Sequence[int], phashes: Sequence[int | None]
+    ) -> None:
+        hashes = np.array([phashes[place] for place in speaking], np.uint64)
+        self._rows, self._speaking, self._order = rows, speaking, np.argsort(hashes, kind="stable")
+        self.values, self._starts, sizes = np.unique(hashes[self._order], return_index=True, return_counts=True)
+        self.sizes = sizes.astype(np.int64)
+        for at in np.flatnonzero(self.sizes > 1):
+            self.sizes[at] = len(self.of(int(at)))
+
+    def of(self, at: int) -> list[_Photo]:
+        """Return the photos with a hash, each once."""
+        end = self._starts[at + 1] if at + 1 < len(self._starts) else len(self._order)
+        rows = (self._rows[self._speaking[place]] for place in self._order[self._starts[at] : end].tolist())
+        return list(dict.fromkeys((row["sha256"], row["identity"]) for row in rows))
+
+
+def _close(holders: _Holders, near: int) -> Iterator[tuple[_Photo, _Photo, int]]:
     """Yield the pairs of photos of different galleries whose hashes differ in at most `near` bits, crowds left out."""
-    holders: dict[int, list[_Photo]] = defaultdict(list)
-    for sha256, identity in seen:
-        phash = photos[sha256].phash
-        if phash is not None:
-            holders[phash].append((sha256, identity))
-    values = np.array(list(holders), np.uint64)
-    groups = list(holders.values())
-    sizes = np.array([len(group) for group in groups], np.int64)
+    values, sizes = holders.values, holders.sizes
     crowd = sizes.copy()
     # Twice over the pairs, so that those of a crowd, very many, are counted but never held.
     for left, right, _ in hamming.pairs(values, near):
@@ -124,11 +138,11 @@ def _close(seen: Sequence[_Photo], photos: Mapping[str, Measured], near: int) ->
         np.add.at(crowd, right, sizes[left])
     few = crowd <= CROWD
     for at in np.flatnonzero(few & (sizes > 1)):
-        yield from ((one, other, 0) for one, other in combinations(groups[at], 2) if one[1] != other[1])
+        yield from ((one, other, 0) for one, other in combinations(holders.of(int(at)), 2) if one[1] != other[1])
+    original = np.flatnonzero(few)
     for left, right, bits in hamming.pairs(values[few], near):
-        original = np.flatnonzero(few)
-        for one, other, differing in zip(original[left], original[right], bits.tolist(), strict=True):
-            for first, second in product(groups[one], groups[other]):
+        for one, other, differing in zip(original[left].tolist(), original[right].tolist(), bits.tolist(), strict=True):
+            for first, second in product(holders.of(one), holders.of(other)):
                 if first[1] != second[1]:
                     yield first, second, differing
 

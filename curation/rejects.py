@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .. import atomic
-from .measured import Measured
 from .outcome import Outcome
 
 SCHEMA = pa.schema(
@@ -38,17 +37,17 @@ Hashes = NDArray[np.uint64]
 
 
 def write(
-    path: Path, rows: Sequence[Mapping[str, Any]], photos: Mapping[str, Measured], outcomes: Sequence[Outcome]
+    path: Path, rows: Sequence[Mapping[str, Any]], phashes: Sequence[int | None], outcomes: Sequence[Outcome]
 ) -> int:
     """Write the table, whole or not at all, and return its number of rows; without rejects it has none.
 
     Args:
         path: of the table.
         rows: with `sha256` and `identity`.
-        photos: what was measured, by sha256.
+        phashes: of each row's photo; None where it is not known.
         outcomes: one for each row.
     """
-    nearest, count = nearest_kept(rows, photos, outcomes), 0
+    nearest, count = nearest_kept(rows, phashes, outcomes), 0
     with atomic.replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA) as out:
         for begin in range(0, len(rows), _ROWS):
             part = zip(rows[begin : begin + _ROWS], outcomes[begin : begin + _ROWS], strict=True)
@@ -65,23 +64,22 @@ def margin(value: float | None, threshold: float | None) -> float | None:
 
 
 def nearest_kept(
-    rows: Sequence[Mapping[str, Any]], photos: Mapping[str, Measured], outcomes: Sequence[Outcome]
+    rows: Sequence[Mapping[str, Any]], phashes: Sequence[int | None], outcomes: Sequence[Outcome]
 ) -> dict[int, str]:
     """Return, for rejected photos by their place, the kept photo of the identity that looks most alike.
 
     That is the one whose perceptual hash differs in the fewest bits, the first of several. A duplicate names the photo
     that it repeats; of what is excluded nothing is told.
     """
-    kept: dict[str, list[str]] = defaultdict(list)
+    kept: dict[str, list[int]] = defaultdict(list)
     gone: dict[str, list[int]] = defaultdict(list)
-    for place, (row, outcome) in enumerate(zip(rows, outcomes, strict=True)):
-        photo = photos.get(row["sha256"])
-        if photo is not None and photo.phash is not None:
+    for place, (row, phash, outcome) in enumerate(zip(rows, phashes, outcomes, strict=True)):
+        if phash is not None:
             if outcome.keep:
-                kept[row["identity"]].append(row["sha256"])
+                kept[row["identity"]].append(place)
             elif outcome.verdict is None or outcome.verdict.stage != EXCLUDED:
                 gone[row["identity"]].append(place)
-    return dict(_nearest(rows, photos, kept, gone)) | {
+    return dict(_nearest(rows, phashes, kept, gone)) | {
         place: outcome.verdict.nearest_kept
         for place, outcome in enumerate(outcomes)
         if outcome.verdict is not None and outcome.verdict.nearest_kept is not None
@@ -97,19 +95,19 @@ def closest(phash: int, hashes: Hashes) -> tuple[int, int]:
 
 def _nearest(
     rows: Sequence[Mapping[str, Any]],
-    photos: Mapping[str, Measured],
-    kept: Mapping[str, list[str]],
+    phashes: Sequence[int | None],
+    kept: Mapping[str, list[int]],
     gone: Mapping[str, list[int]],
 ) -> Iterator[tuple[int, str]]:
     for identity, places in gone.items():
         candidates = kept.get(identity)
         if not candidates:
             continue
-        hashes = np.array([photos[sha256].phash for sha256 in candidates], np.uint64)
+        hashes = np.array([phashes[candidate] for candidate in candidates], np.uint64)
         for place in places:
-            phash = photos[rows[place]["sha256"]].phash
+            phash = phashes[place]
             if phash is not None:
-                yield place, candidates[closest(phash, hashes)[0]]
+                yield place, rows[candidates[closest(phash, hashes)[0]]]["sha256"]
 
 
 def _row(row: Mapping[str, Any], outcome: Outcome, nearest: str | None) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,10 +17,10 @@ from .captions import Captions
 from .config import CurateConfig
 from .decisions import Decisions, Row, cosines_of, decide
 from .engine import Item, Scores, read_stages, run_stages
-from .measured import Measured, measured
+from .measured import Photos
 from .networks import Absence, Network
 from .outcome import CurationSummary
-from .stage import Stage
+from .stage import Stage, Verdict
 from .stages import exclusions
 from .stages.decode import DecodeStage
 from .stages.duplicates import PerceptualHashStage
@@ -29,6 +29,8 @@ from .stages.identity import Cosines
 from .stages.pose import PoseStage
 from .stages.quality import QualityStage
 
+_ROWS = 4096
+"""Rows that are Python objects at a time."""
 PARTS: tuple[networks.Part, ...] = ("pose", "face")
 
 
@@ -38,16 +40,16 @@ class Judged:
 
     Attributes:
         images: the crawl's table; `rows` are its `sha256`, `identity` and `format`, in its order.
-        scores: of all stages; `photos` what they say of each photo, by its sha256.
+        scores: of all stages; `photos` what they say of each photo, by its sha256, for those that are asked for.
         decisions: an outcome for each row.
         found: networks by stage; `absent` says why the other stages are not run.
         cosines: what identities were judged by; None where no face was looked for.
     """
 
     images: pa.Table
-    rows: list[Row]
+    rows: Sequence[Row]
     scores: Scores
-    photos: dict[str, Measured]
+    photos: Photos
     decisions: Decisions
     found: dict[str, Network]
     absent: dict[str, str]
@@ -81,7 +83,7 @@ def curate(
         summary = _summary(judged, said, time.monotonic() - begun)
         outcomes = judged.decisions.outcomes
         table.write(workspace.curated_table, judged.images, judged.photos, outcomes, judged.found, config, said)
-        rejects.write(workspace.rejects_table, judged.rows, judged.photos, outcomes)
+        rejects.write(workspace.rejects_table, judged.rows, judged.decisions.phashes, outcomes)
         proposals.write(workspace.proposals_table, judged.decisions.proposed)
         write_config(workspace.curation / "config.toml", config)
         report.write(workspace, summary, config, judged.cosines)
@@ -112,20 +114,31 @@ def judge(
     """
     source = workspace.required(workspace.images_table, f"bolid crawl -w {workspace.root}")
     images = table.read_images(source)
-    rows = images.select(["sha256", "identity", "format", "url", "page_url"]).to_pylist()
-    suppressed = exclusions.suppressed(rows, read_suppression(workspace.root))
+    rows = table.Rows(images, ("sha256", "identity", "format"))
+    suppressed = _suppressed(workspace, images)
     found, absent = _networks(config, tell=compute)
     cosines = cosines_of(config, found["face"].thresholds) if "face" in found else None
     device = config.device if compute else "cpu"
     stages, owner = _stages(found, config, device), _owner(found, device)
-    items = _items(workspace, [row for index, row in enumerate(rows) if index not in suppressed])
+    items = _items(workspace, (row for index, row in enumerate(rows) if index not in suppressed))
     if compute:
         scores = run_stages(stages, items, workspace.curation, workers, kind=engine, owner=owner)
     else:
         scores = read_stages(stages, items, workspace.curation)
-    photos = {photo.sha256: photo for photo in measured(scores.table, config)}
+    del items
+    photos = Photos(scores, config)
     decisions = decide(rows, photos, scores.failed, config, cosines, suppressed)
     return Judged(images, rows, scores, photos, decisions, found, absent, cosines)
+
+
+def _suppressed(workspace: Workspace, images: pa.Table) -> dict[int, Verdict]:
+    """Return the verdicts of the rows that suppress.txt names, by their place."""
+    listed, columns = read_suppression(workspace.root), ["sha256", "identity", "url", "page_url"]
+    found: dict[int, Verdict] = {}
+    for begin in range(0, images.num_rows, _ROWS):
+        some = exclusions.suppressed(images.slice(begin, _ROWS).select(columns).to_pylist(), listed)
+        found |= {begin + place: verdict for place, verdict in some.items()}
+    return found
 
 
 def _networks(config: CurateConfig, *, tell: bool) -> tuple[dict[str, Network], dict[str, str]]:
@@ -164,15 +177,14 @@ def _owner(found: Mapping[str, Network], device: str) -> str | None:
     return name if name.startswith("cuda") else None
 
 
-def _items(workspace: Workspace, images: Sequence[Row]) -> list[Item]:
-    paths = {image["sha256"]: str(workspace.photo(image["sha256"], image["format"])) for image in images}
-    return [Item(sha256, path) for sha256, path in paths.items()]
+def _items(workspace: Workspace, images: Iterable[Row]) -> list[Item]:
+    formats = {image["sha256"]: image["format"] for image in images}
+    return [Item(sha256, str(workspace.photo(sha256, format_))) for sha256, format_ in formats.items()]
 
 
 def _describe(workspace: Workspace, judged: Judged, config: CurateConfig, workers: int | None, engine: str) -> Captions:
     """Describe what is kept; also say what is not known of the faces' ages."""
-    ages = [photo.minor for photo in judged.photos.values() if photo.defect is None]
-    if "face" in judged.found and ages and all(age is None for age in ages):
+    if "face" in judged.found and not _knows_ages(judged.scores):
         name = judged.found["face"].name
         progress.say(f"{name} has no network for age: nobody is excluded for age", stage="exclusions")
     chosen = judged.found.get("caption")
@@ -190,6 +202,17 @@ def _describe(workspace: Workspace, judged: Judged, config: CurateConfig, worker
         workers,
         engine,
     )
+
+
+def _knows_ages(scores: Scores) -> bool:
+    """Say whether an age was estimated of any photo that decodes; True where none does."""
+    decoded = False
+    for batch in scores.batches(("defect", "minor")):
+        whole = batch.filter(batch["defect"].is_null())
+        decoded |= whole.num_rows > 0
+        if whole["minor"].null_count < whole.num_rows:
+            return True
+    return not decoded
 
 
 def _check(judged: Judged) -> None:

@@ -1,22 +1,23 @@
 """`curated.parquet`: the crawl's columns, what the stages measured, and the verdict; one row a photo."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import atomic
 from ..errors import DataError
-from . import views
+from . import spool, views
 from .captions import Captions
 from .config import CurateConfig
-from .measured import Measured
+from .measured import Measured, some
 from .networks import Network
 from .outcome import Outcome
 from .stages import exclusions
 
+Row = dict[str, Any]
 IMAGE_COLUMNS = ("sha256", "identity", "identity_name", "url", "page_url", "width", "height", "bytes", "format")
 
 _NUMBERS = pa.list_(pa.float32())
@@ -70,22 +71,62 @@ CAPTION_SCHEMA = pa.schema([("caption", pa.string()), ("caption_model", pa.strin
 BULKY = ("keypoints", "face_landmarks", "face_embedding")
 """Columns that a report has no use for."""
 _ROWS = 4096
+"""Rows that are written at a time."""
+_OBJECTS = 1024
 """Photos that are Python objects at a time."""
 
 
 def read_images(path: Path) -> pa.Table:
-    """Read `images.parquet`, one row a photo.
+    """Read `images.parquet`, one row a photo; a large one is mapped rather than held in memory.
 
     Raises:
         DataError: it is empty or a column is missing.
     """
-    table = pq.read_table(path)
-    lacking = [name for name in IMAGE_COLUMNS if name not in table.column_names]
-    if lacking:
-        raise DataError(f"{path} lacks the columns {', '.join(lacking)}; make it again: bolid crawl")
-    if table.num_rows == 0:
-        raise DataError(f"{path} holds no photo; see what the crawl rejected, then crawl again: bolid crawl")
-    return table
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 18) as file:
+        schema = file.schema_arrow
+        lacking = [name for name in IMAGE_COLUMNS if name not in schema.names]
+        if lacking:
+            raise DataError(f"{path} lacks the columns {', '.join(lacking)}; make it again: bolid crawl")
+        if file.metadata.num_rows == 0:
+            raise DataError(f"{path} holds no photo; see what the crawl rejected, then crawl again: bolid crawl")
+        batches = (pa.Table.from_batches([batch], schema) for batch in file.iter_batches(_ROWS, use_threads=False))
+        return spool.stored(batches, schema, path.parent).table
+
+
+class Rows(Sequence[Row]):
+    """Some columns of a table as rows that are made when they are asked for; a word that repeats is held once.
+
+    Args:
+        table: whose rows they are.
+        columns: of text.
+    """
+
+    def __init__(self, table: pa.Table, columns: Sequence[str]) -> None:
+        words: dict[str, str] = {}
+        self._columns: dict[str, list[str]] = {name: [] for name in columns}
+        for batch in table.select(list(columns)).to_batches(_ROWS):
+            for name, values in self._columns.items():
+                values += [words.setdefault(word, word) for word in batch[name].to_pylist()]
+        self._length: int = table.num_rows
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self._length
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield each row."""
+        for row in zip(*self._columns.values(), strict=True):
+            yield dict(zip(self._columns, row, strict=True))
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Row]: ...
+    def __getitem__(self, place: int | slice) -> Row | list[Row]:
+        """Return a row, or a list of them."""
+        if isinstance(place, slice):
+            return [self[at] for at in range(*place.indices(self._length))]
+        return {name: values[place] for name, values in self._columns.items()}
 
 
 def write(
@@ -112,17 +153,21 @@ def write(
     added = pa.schema([*MEASURED_SCHEMA, *CAPTION_SCHEMA, *VERDICT_SCHEMA])
     with atomic.replacing(path) as temporary, pq.ParquetWriter(temporary, _joined(images.schema, added)) as out:
         for begin in range(0, images.num_rows, _ROWS):
-            part = images.slice(begin, _ROWS)
-            shas, some = part["sha256"].to_pylist(), outcomes[begin : begin + _ROWS]
-            rows = [
-                _measured_row(None if _is_suppressed(outcome) else photos.get(sha256), networks, config)
-                | (_caption_row(sha256, said) if outcome.keep else {})
-                | _verdict_row(outcome)
-                for sha256, outcome in zip(shas, some, strict=True)
-            ]
-            columns = pa.Table.from_pylist(rows, schema=added)
+            part = images.slice(begin, _ROWS).combine_chunks()
+            shas, judged = part["sha256"].to_pylist(), outcomes[begin : begin + _ROWS]
+            columns = [added.empty_table()]
+            for at in range(0, len(shas), _OBJECTS):
+                known = some(photos, shas[at : at + _OBJECTS])
+                rows = [
+                    _measured_row(None if _is_suppressed(outcome) else known.get(sha256), networks, config)
+                    | (_caption_row(sha256, said) if outcome.keep else {})
+                    | _verdict_row(outcome)
+                    for sha256, outcome in zip(shas[at : at + _OBJECTS], judged[at : at + _OBJECTS], strict=True)
+                ]
+                columns.append(pa.Table.from_pylist(rows, schema=added))
+            found = pa.concat_tables(columns).combine_chunks()
             for name in added.names:
-                part = part.append_column(added.field(name), columns[name])
+                part = part.append_column(added.field(name), found[name])
             out.write_table(part)
 
 

@@ -1,6 +1,8 @@
 """The unit of work, whatever the engine: some photos, the stages that they lack, and the worker that scores them."""
 
+import ctypes
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ import pyarrow as pa
 
 from ..errors import BolidError
 from .pixels import PhotoReader, pixels_of
+from .scores import Scores
 from .stage import Stage
 
 BATCH = 16
@@ -19,9 +22,10 @@ OWNED_BATCHES = 8
 PIXELS = 64_000_000
 """Decoded pixels that stages see at once, or one photo that has more; Pillow holds a pixel in 4 bytes."""
 DIED = "the worker process died"
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """A photo to score: the bytes at `path` hash to `sha256`."""
 
@@ -58,27 +62,39 @@ class SetupError(Exception):
     """A stage could not be set up: no photo is to blame, so the run ends. Carries text alone, which always pickles."""
 
 
-def plan(items: Sequence[Item], stages: Sequence[Stage], tables: Sequence[pa.Table], size: int = BATCH) -> list[Task]:
-    """Return what is to be computed, at most `size` photos a task; `tables` is what the ledger holds of each stage."""
-    rows = [{sha256: row for row, sha256 in enumerate(table["sha256"].to_pylist())} for table in tables]
+def plan(items: Sequence[Item], stages: Sequence[Stage], known: Scores, size: int = BATCH) -> list[Task]:
+    """Return what is to be computed, at most `size` photos a task; `known` is what the ledger holds of the items."""
     by_need: dict[tuple[int, ...], list[Item]] = defaultdict(list)
     for item in items:
-        need = tuple(index for index, known in enumerate(rows) if item.sha256 not in known)
+        need = known.lacking(item.sha256)
         if need:
             by_need[need].append(item)
     tasks = []
     for need, group in by_need.items():
         wanted = {column for index in need for column in stages[index].needs}
-        known = [(index, [c for c in tables[index].column_names if c in wanted]) for index in range(len(stages))]
+        given = [
+            name
+            for index, stage in enumerate(stages)
+            for name in stage.schema.names
+            if index not in need and name in wanted
+        ]
         for start in range(0, len(group), size):
             batch = tuple(group[start : start + size])
-            given = []
-            for index, columns in known:
-                if columns and index not in need:
-                    taken = tables[index].take(pa.array([rows[index][item.sha256] for item in batch]))
-                    given += [(column, taken[column].combine_chunks()) for column in columns]
-            tasks.append(Task(batch, need, tuple(given)))
+            taken = known.take([item.sha256 for item in batch], given) if given else pa.table({})
+            tasks.append(Task(batch, need, tuple((name, taken[name].combine_chunks()) for name in given)))
     return tasks
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory of photos that it let go of for the next ones; does nothing without glibc.
+
+    The C library gives such amounts back at once, and then the system clears each page of the next portion's photos
+    again: about 2000 pages a photo.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the most that it accepts, and more than Pillow asks for at once
+        mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
 class Worker:

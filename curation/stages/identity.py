@@ -22,8 +22,8 @@ Evidence = Literal["face", "gallery"]
 
 TRIMMED = 0.1
 """Share of a group, the furthest from its centre, that does not count in the centre."""
-_AT_A_TIME = 256
-"""Galleries that are compared with all others at a time: what the memory of it is bounded by."""
+_PAIRS = 2**20
+"""Pairs of galleries that are compared at a time: what the memory of it is bounded by."""
 SECOND_PERSON = 0.2
 """A gallery holds a second person when a group has this share of the largest group's faces, and enough of them."""
 
@@ -181,8 +181,9 @@ def alike(centres: Mapping[str, Floats], cosines: Cosines) -> list[tuple[str, st
     means = np.stack([centres[name] for name in names]).astype(np.float64)
     lengths = np.linalg.norm(means, axis=1)
     pairs: list[tuple[str, str, float]] = []
-    for begin in range(0, len(names), _AT_A_TIME):
-        some = slice(begin, begin + _AT_A_TIME)
+    rows = max(1, _PAIRS // len(names))
+    for begin in range(0, len(names), rows):
+        some = slice(begin, begin + rows)
         between = means[some] @ means.T
         found = between / np.outer(lengths[some], lengths)
         # The squared length of a mean of unit vectors is their mean cosine (each with itself included).

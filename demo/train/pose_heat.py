@@ -62,8 +62,8 @@ def divergence(logits: torch.Tensor, keypoints: torch.Tensor, image_of: torch.Te
     mass = truth.sum(-1, keepdim=True)
     counts = counts * (mass[..., 0] > 1e-4)
     truth = truth / mass.clamp(min=1e-6)
-    surprise = torch.special.entr(truth).sum(-1) + (truth * logits.flatten(2).log_softmax(-1)).sum(-1)
-    return -(surprise * counts).sum() / counts.sum().clamp(min=1)
+    apart = torch.xlogy(truth, truth).sum(-1) - (truth * logits.flatten(2).log_softmax(-1)).sum(-1)
+    return (apart * counts).sum() / counts.sum().clamp(min=1)
 
 
 class WithHeat:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from bolid.curation import engine_local
 from bolid.workspace import Workspace
 from PIL import Image
 
@@ -17,6 +18,20 @@ def photo(seed: int, size: tuple[int, int] = (64, 80)) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=92)
     return buffer.getvalue()
+
+
+@pytest.fixture
+def done_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many photos were in each task that the local engine's workers finished."""
+    sizes: list[int] = []
+    keep = engine_local._Writer.keep
+
+    def noting(writer: engine_local._Writer, done: engine_local._Done) -> None:
+        sizes.append(len(done.task.items))
+        keep(writer, done)
+
+    monkeypatch.setattr(engine_local._Writer, "keep", noting)
+    return sizes
 
 
 Photos = Sequence[tuple[str, bytes]]

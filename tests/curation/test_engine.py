@@ -10,18 +10,21 @@ from types import ModuleType
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bolid.curation import engine, pixels, work
+from bolid.curation import engine, engine_local, pixels, work
 from bolid.curation.stage import StageKey, paths_of, score_batch
 from bolid.curation.stages.decode import DecodeStage
 from bolid.curation.stages.duplicates import PerceptualHashStage
-from bolid.errors import BolidError, ModelError, UsageError
+from bolid.errors import BolidError, ModelError, UsageError, WorkspaceError
 from PIL import Image
 
 STAGES = '''
 """Stages that note every photo they score, in a file that the test reads."""
-import os, signal
+import os, signal, time
+from pathlib import Path
 import pyarrow as pa
+import pyarrow.parquet as pq
 from bolid.curation.stage import StageKey, paths_of, score_batch
+from bolid.curation.work import BATCH
 from bolid.errors import ModelError
 
 class Noted:
@@ -79,6 +82,21 @@ class Mortal(Length):
             if data == b"memory":
                 bytearray(1 << 60)
         return super().__call__(batch)
+
+class Patient(Length):
+    name = "patient"
+
+    def __call__(self, batch):
+        if any(path.read_bytes() == b"wait" for _, path in paths_of(batch)):
+            end = time.monotonic() + 60
+            while self.written() < 2 * BATCH:
+                assert time.monotonic() < end, "what is done is not written while a batch is scored"
+                time.sleep(0.02)
+        return super().__call__(batch)
+
+    def written(self):
+        parts = Path(self.folder, "ledger", "patient").rglob("part-*.parquet")
+        return sum(pq.read_metadata(part).num_rows for part in parts)
 
 class Unloadable(Length):
     name = "unloadable"
@@ -143,7 +161,9 @@ def test_an_engine_that_does_not_exist_is_named_with_those_that_do(tmp_path: Pat
         engine.run_stages([], [], tmp_path, kind="spark")
 
 
-def test_a_crash_costs_one_row_and_only_the_batch_of_the_dead_worker_is_taken_apart(tmp_path: Path, stages: ModuleType):
+def test_a_crash_costs_one_row_and_only_the_batch_of_the_dead_worker_is_taken_apart(
+    tmp_path: Path, stages: ModuleType, done_sizes: list[int]
+):
     items = photos(tmp_path, 5 * engine.BATCH)
     Path(items[20].path).write_bytes(b"segfault")
     Path(items[23].path).write_bytes(b"memory")
@@ -156,8 +176,26 @@ def test_a_crash_costs_one_row_and_only_the_batch_of_the_dead_worker_is_taken_ap
     }
     expected = [number for number in range(len(items)) if number not in (20, 23, 25)]
     assert found.table["sha256"].to_pylist() == [f"sha{number:03d}" for number in expected]
-    sizes = [pq.read_metadata(part).num_rows for part in (tmp_path / "ledger").rglob("part-*.parquet")]
-    assert sorted(sizes) == [1] * (engine.BATCH - 3) + [engine.BATCH] * 4
+    assert sorted(done_sizes) == [1] * (engine.BATCH - 3) + [engine.BATCH] * 4
+
+
+def test_finished_batches_are_in_the_ledger_while_others_are_still_scored(tmp_path: Path, stages: ModuleType):
+    items = photos(tmp_path, 3 * engine.BATCH)
+    Path(items[-1].path).write_bytes(b"wait")
+    found = engine.run_stages([stages.Patient(str(tmp_path))], items, tmp_path / "ledger", workers=1)
+    assert found.failed == {}
+    parts = [pq.read_metadata(part).num_rows for part in (tmp_path / "ledger").rglob("part-*.parquet")]
+    assert sum(parts) == len(items)
+    assert len(parts) < 3 * engine.BATCH
+
+
+def test_a_disk_that_refuses_ends_the_run(tmp_path: Path, stages: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    def full(*args: object) -> None:
+        raise WorkspaceError("the disk is full")
+
+    monkeypatch.setattr(engine_local, "write_part", full)
+    with pytest.raises(WorkspaceError, match="the disk is full"):
+        engine.run_stages([stages.Length(str(tmp_path))], photos(tmp_path, 3), tmp_path / "ledger", workers=1)
 
 
 def test_a_worker_that_cannot_start_ends_the_run(tmp_path: Path, stages: ModuleType):

@@ -22,7 +22,7 @@ def scores(begin: int, end: int) -> pa.Table:
 
 
 def read(folder: Path) -> dict[str, int]:
-    table = ledger.read_parts(folder, Stage())
+    table = pa.concat_tables(ledger.scores_of(folder, Stage()))
     return dict(zip(table["sha256"].to_pylist(), table["value"].to_pylist(), strict=True))
 
 
@@ -41,6 +41,17 @@ def test_many_small_parts_become_one_with_the_same_scores(tmp_path: Path) -> Non
     ledger.compact(tmp_path, Stage())
     assert len(parts(tmp_path)) == 1
     assert read(tmp_path) == written
+
+
+def test_large_parts_are_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_ROWS", 50)
+    monkeypatch.setattr(ledger, "_LARGE", 0)
+    ledger.write_part(tmp_path, Stage(), scores(0, 120))
+    tables = list(ledger.scores_of(tmp_path, Stage()))
+    assert [table.num_rows for table in tables] == [50, 50, 20]
+    assert read(tmp_path) == {f"{n:064x}": n for n in range(120)}
+    only = pa.concat_tables(ledger.scores_of(tmp_path, Stage(), ["value"]))
+    assert only.to_pydict() == {"value": list(range(120))}
 
 
 def test_few_parts_and_large_ones_stay_as_they_are(tmp_path: Path) -> None:

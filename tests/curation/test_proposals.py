@@ -111,9 +111,9 @@ def test_a_large_copy_that_is_rejected_takes_no_smaller_one_with_it():
     assert [outcome.verdict and outcome.verdict.reason for outcome in outcomes] == ["blurred", None]
 
 
-@pytest.mark.parametrize("at_a_time", [1, 3, 64])
-def test_centres_are_compared_in_portions_each_pair_once(at_a_time: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(identity, "_AT_A_TIME", at_a_time)
+@pytest.mark.parametrize("pairs", [1, 30, 640])
+def test_centres_are_compared_in_portions_each_pair_once(pairs: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(identity, "_PAIRS", pairs)
     chance = np.random.default_rng(4)
     centres = {f"p{n}": chance.normal(size=3).astype(np.float32) for n in range(10)}
     expected = {}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from bolid.curation import engine
 from bolid.curation.config import CurateConfig
@@ -90,7 +89,7 @@ def test_a_killed_run_loses_only_the_batches_in_flight(crawled: Crawled):
         "def dying(*args):\n"
         "    write(*args); parts.append(1)\n"
         "    if len(parts) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "engine_local.write_part = dying\n"
+        "engine_local.write_part, engine_local.SETTLE = dying, 0\n"
         "if __name__ == '__main__':\n"
         "    run.curate(Workspace(Path(sys.argv[1])), config.CurateConfig(min_res=60, min_photos=2), 1)\n"
     )
@@ -98,7 +97,9 @@ def test_a_killed_run_loses_only_the_batches_in_flight(crawled: Crawled):
     assert killed.returncode == -signal.SIGKILL
     assert not workspace.curated_table.exists()
     summary = curate(workspace, CONFIG, workers=1)
-    assert (summary.computed, summary.kept) == (2 * engine.BATCH, 3 * engine.BATCH)
+    # The second batch may have been done in time to be written with the first; the third was not begun by then.
+    assert summary.computed in (engine.BATCH, 2 * engine.BATCH)
+    assert summary.kept == 3 * engine.BATCH
 
 
 POISONED_STAGE = '''
@@ -128,7 +129,7 @@ class PoisonedStage:
 '''
 
 
-def test_a_poison_photo_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_poison_photo_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done_sizes: list[int]):
     (tmp_path / "poisoned_stage.py").write_text(POISONED_STAGE)  # a module that the spawned workers can import
     monkeypatch.syspath_prepend(tmp_path)
     stage = importlib.import_module("poisoned_stage").PoisonedStage()
@@ -141,8 +142,7 @@ def test_a_poison_photo_costs_one_row(tmp_path: Path, monkeypatch: pytest.Monkey
     assert scores.failed == {"sha0": "the worker process died", "sha1": "RuntimeError: broken codec"}
     assert scores.table["length"].to_pylist() == list(range(9 * engine.BATCH))
     # Only what was in flight beside the poison is tried photo by photo; the other batches stay whole.
-    sizes = sorted(pq.read_metadata(part).num_rows for part in (tmp_path / "ledger").rglob("part-*.parquet"))
-    assert sizes.count(engine.BATCH) >= 9 - 2 * 2
+    assert done_sizes.count(engine.BATCH) >= 9 - 2 * 2
 
 
 def test_a_photo_whose_file_is_gone_fails_and_the_report_is_written(crawled: Crawled):
