@@ -22,5 +22,6 @@ def train(work: Path, out: Path) -> None:
     held_out = photos(judges_data.calibration_views(work))
     progress.say(str(judges_attributes.train(seen, unseen, out / "attributes")))
     start = load_network(out / "attributes", AttributeNetwork)
-    progress.say(str(judges_shape.train(seen, held_out, unseen, out / "shape", start)))
     progress.say(str(judges_clip.train(seen, unseen, out / "clip")))
+    more = photos(judges_data.training_views(work, identities=range(judges_data.SHAPE_IDENTITIES)))
+    progress.say(str(judges_shape.train(more, held_out, unseen, out / "shape", start)))

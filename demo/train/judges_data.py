@@ -13,6 +13,8 @@ from . import corpus
 SIZE = 128
 """Pixels of a photo's side."""
 IDENTITIES = 2816
+SHAPE_IDENTITIES = 8448
+"""Of the same world: a shape shows little in one photo, and 2816 were learnt by heart."""
 PHOTOS = 4
 """Photos of each identity that is learned from; every second one is of the whole body."""
 TEST_SEED = 930_004

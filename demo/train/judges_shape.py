@@ -21,7 +21,7 @@ from .pose_data import FLIP
 Array = NDArray[np.floating[Any]]
 
 WIDTH = 32
-SCHEDULE = Schedule(epochs=48, batch=24, rate=1.5e-3)
+SCHEDULE = Schedule(epochs=16, batch=24, rate=1.5e-3)
 PLACES = 10.0
 """Weight of the keypoints' errors, in half picture sides."""
 CENSUS = 6000
