@@ -1,5 +1,6 @@
 # Everything here does its own set-up: Python >= 3.11, make and a package registry are all it needs.
 #   make demo     the whole road on this machine, no weights, no internet
+#   make method   the two trainings on procedural people, and what they come to
 #   make test     the tests
 #   make check    format, lint, types, import layers, docs
 #   make nightly  do Energon and litData read our shards? Each is installed into an environment of its own
@@ -13,10 +14,10 @@ PEERS  ?= $(HOME)/.cache/bolid-peers
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test nightly check format docs wheel clean help
+.PHONY: demo method test nightly check format docs wheel clean help
 
 help:
-	@sed -n '1,5s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '1,6s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # What ultralytics asks for, less torchvision: a build of it for torch without CUDA is not on every index, and one that
@@ -34,6 +35,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/bolid demo --keep demo-output
+
+method: $(STAMP)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bolid.demo.method --out method-output
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
@@ -59,4 +63,4 @@ wheel: $(STAMP)
 	$(BIN)/python -m build --wheel --outdir dist
 
 clean:
-	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist demo-output method-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
